@@ -1,0 +1,1 @@
+"""Clips become cached tensors, and cached tensors become batches."""

@@ -1,0 +1,18 @@
+"""Errors that end a run with a sentence: what happened, to what, and what to do."""
+
+
+class TrainerError(Exception):
+    """Base of all; subclasses word themselves from typed arguments.
+
+    Attributes:
+        kind: Stable name of the cause, for `RunFailed.kind`.
+        message: What happened, to which file or field.
+        hint: What the user can do.
+    """
+
+    kind = "error"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message if not hint else f"{message} {hint}")
+        self.message = message
+        self.hint = hint

@@ -1,0 +1,208 @@
+"""What the trainer says while it works: one event a line in ``events.jsonl``.
+
+Events tolerate unknown fields, and the reader keeps and skips unknown events, so that an older
+app can follow a newer trainer.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from trainer.protocol.job import Expert
+
+
+class Phase(StrEnum):
+    """What the trainer is busy with."""
+
+    LOADING = "loading"
+    CACHING_TEXT = "caching_text"
+    CACHING_LATENTS = "caching_latents"
+    TRAINING = "training"
+    PREVIEWING = "previewing"
+    SAVING = "saving"
+
+
+class EventBase(Struct, frozen=True, kw_only=True, tag_field="event"):
+    """Common to all events.
+
+    Attributes:
+        time: Seconds since the epoch, set when the event is written.
+    """
+
+    time: float = 0.0
+
+
+class Hello(EventBase, frozen=True, kw_only=True, tag="hello"):
+    """First event of a trainer process; a resumed run has one more of them.
+
+    Attributes:
+        first_step: Optimizer steps already done: 0, or those of the checkpoint resumed from.
+    """
+
+    protocol_version: int
+    trainer_version: str
+    pid: int
+    device: str
+    first_step: int = 0
+    total_steps: int = 0
+
+
+class PhaseStarted(EventBase, frozen=True, kw_only=True, tag="phase_started"):
+    """A phase begins; total 0 means that its length is not known."""
+
+    phase: Phase
+    total: int = 0
+    unit: str = ""
+
+
+class PhaseProgress(EventBase, frozen=True, kw_only=True, tag="phase_progress"):
+    """How far the phase is.
+
+    Attributes:
+        seconds_left: Estimate for the phase; None until there is one.
+        message: What is being worked on, e.g. a clip's name.
+    """
+
+    phase: Phase
+    done: int
+    total: int
+    seconds_left: float | None = None
+    message: str = ""
+
+
+class PhaseFinished(EventBase, frozen=True, kw_only=True, tag="phase_finished"):
+    """A phase is done."""
+
+    phase: Phase
+    seconds: float
+
+
+class StepDone(EventBase, frozen=True, kw_only=True, tag="step_done"):
+    """One optimizer step.
+
+    Attributes:
+        step: Steps done so far, this one included; counts both experts.
+        timesteps: The timesteps (0..1000) of the step's samples.
+        seconds: Duration of the step.
+        seconds_left: Estimate to the end of the run.
+        peak_vram_bytes: Peak of reserved GPU memory so far; 0 on a CPU.
+    """
+
+    step: int
+    expert: Expert
+    loss: float
+    timesteps: tuple[float, ...]
+    learning_rate: float
+    grad_norm: float
+    seconds: float
+    seconds_left: float | None = None
+    peak_vram_bytes: int = 0
+
+
+class CheckpointSaved(EventBase, frozen=True, kw_only=True, tag="checkpoint_saved"):
+    """A checkpoint is complete on disk; the path is relative to the run folder."""
+
+    step: int
+    path: str
+
+
+class CheckpointRemoved(EventBase, frozen=True, kw_only=True, tag="checkpoint_removed"):
+    """An old checkpoint was pruned."""
+
+    step: int
+
+
+class PreviewSaved(EventBase, frozen=True, kw_only=True, tag="preview_saved"):
+    """A preview video is complete on disk; paths are relative to the run folder."""
+
+    step: int
+    row: int
+    video: str
+    poster: str
+    prompt: str = ""
+
+
+class CommandObeyed(EventBase, frozen=True, kw_only=True, tag="command_obeyed"):
+    """The answer to a command file."""
+
+    command_id: str
+    command: str
+    message: str = ""
+
+
+class Warned(EventBase, frozen=True, kw_only=True, tag="warned"):
+    """Something went wrong that does not end the run."""
+
+    message: str
+    hint: str = ""
+
+
+class Paused(EventBase, frozen=True, kw_only=True, tag="paused"):
+    """The run waits, its state saved."""
+
+    step: int
+    reason: str = ""
+
+
+class Unpaused(EventBase, frozen=True, kw_only=True, tag="unpaused"):
+    """The run goes on after a pause."""
+
+    step: int
+
+
+class RunFinished(EventBase, frozen=True, kw_only=True, tag="run_finished"):
+    """Last event of a run that ended well: all steps done, or stopped as asked with its state saved."""
+
+    reason: Literal["completed", "stopped"]
+    step: int
+
+
+class RunFailed(EventBase, frozen=True, kw_only=True, tag="run_failed"):
+    """Last event of a run that could not go on.
+
+    Attributes:
+        kind: Stable name of the cause, e.g. "unreadable_clip", "out_of_memory", "bug".
+        message: What happened, to which file or field.
+        hint: What to do.
+    """
+
+    kind: str
+    message: str
+    hint: str = ""
+    step: int = 0
+
+
+class UnknownEvent(Struct, frozen=True):
+    """A line that this version does not know; kept as it is."""
+
+    line: bytes
+
+
+Event = (
+    Hello
+    | PhaseStarted
+    | PhaseProgress
+    | PhaseFinished
+    | StepDone
+    | CheckpointSaved
+    | CheckpointRemoved
+    | PreviewSaved
+    | CommandObeyed
+    | Warned
+    | Paused
+    | Unpaused
+    | RunFinished
+    | RunFailed
+)
+
+_decoder = msgspec.json.Decoder(Event)
+
+
+def decode_event(line: bytes) -> Event | UnknownEvent:
+    """Decode one line of ``events.jsonl``; what is not known comes back as `UnknownEvent`."""
+    try:
+        return _decoder.decode(line)
+    except msgspec.DecodeError:
+        return UnknownEvent(line)

@@ -1,0 +1,251 @@
+"""The run folder: every file through which the app and the trainer talk.
+
+The same files serve the live screen, the finished run and a run copied from another machine.
+"""
+
+import os
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from trainer.protocol.commands import Command, decode_command
+from trainer.protocol.events import Event, UnknownEvent, decode_event
+from trainer.protocol.job import Expert, JobSpec
+from trainer.protocol.wire import read_json, to_json, write_atomic, write_json
+
+if os.name == "nt":  # pragma: no cover - Windows
+    import msvcrt
+else:
+    import fcntl
+
+
+class RunLockedError(Exception):
+    """Another trainer holds the run folder."""
+
+
+class RunFolder:
+    """Names and access for one run's files; makes nothing until asked to write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def job_file(self) -> Path:
+        return self.path / "job.json"
+
+    @property
+    def events_file(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "trainer.log"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def commands_folder(self) -> Path:
+        return self.path / "commands"
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def previews_folder(self) -> Path:
+        return self.path / "previews"
+
+    @property
+    def exports_folder(self) -> Path:
+        return self.path / "exports"
+
+    def checkpoint(self, step: int) -> Path:
+        """Folder of the checkpoint after `step` optimizer steps."""
+        return self.checkpoints_folder / step_name(step)
+
+    def previews(self, step: int) -> Path:
+        """Folder of the previews after `step` optimizer steps."""
+        return self.previews_folder / step_name(step)
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending (a checkpoint appears by rename)."""
+        return _steps_in(self.checkpoints_folder)
+
+    def preview_steps(self) -> list[int]:
+        """Steps that have previews, ascending."""
+        return _steps_in(self.previews_folder)
+
+    def create(self, job: JobSpec) -> None:
+        """Make the folder and write the job, once.
+
+        Raises:
+            FileExistsError: there is a job already; a run's job never changes.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.job_file.exists():
+            raise FileExistsError(self.job_file)
+        self.commands_folder.mkdir(exist_ok=True)
+        write_json(self.job_file, job)
+
+    def read_job(self) -> JobSpec:
+        """The run's job.
+
+        Raises:
+            WireError: the file is missing or wrong.
+        """
+        return read_json(self.job_file, JobSpec)
+
+    def log_tail(self, lines: int = 30) -> str:
+        """The last lines of the process's own output."""
+        try:
+            content = self.log_file.read_bytes()[-64_000:]
+        except OSError:
+            return ""
+        return "\n".join(content.decode("utf-8", "replace").splitlines()[-lines:])
+
+    # Commands: written by the app, taken by the trainer.
+
+    def send(self, command: Command) -> str:
+        """Leave a command for the trainer; returns its id, which the answering event carries."""
+        self.commands_folder.mkdir(parents=True, exist_ok=True)
+        command_id = f"{time.time_ns():020d}"
+        write_atomic(self.commands_folder / f"{command_id}.json", to_json(command))
+        return command_id
+
+    def waiting_commands(self) -> list[tuple[str, Command | msgspec.DecodeError]]:
+        """Commands not yet taken, oldest first; an undecodable one comes as its error."""
+        if not self.commands_folder.is_dir():
+            return []
+        waiting: list[tuple[str, Command | msgspec.DecodeError]] = []
+        for path in sorted(self.commands_folder.glob("[!.]*.json")):
+            try:
+                waiting.append((path.stem, decode_command(path.read_bytes())))
+            except msgspec.DecodeError as error:
+                waiting.append((path.stem, error))
+        return waiting
+
+    def remove_command(self, command_id: str) -> None:
+        """Take an obeyed command away."""
+        (self.commands_folder / f"{command_id}.json").unlink(missing_ok=True)
+
+    # The lock: held by the trainer for as long as it lives.
+
+    @contextmanager
+    def hold_lock(self, patience_seconds: float = 2.0) -> Generator[None]:
+        """Hold the run; the operating system lets go of it when the process dies in any way.
+
+        Args:
+            patience_seconds: How long to try: the app's look at the lock holds it for a moment.
+
+        Raises:
+            RunLockedError: another trainer holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock_file.open("a+b") as file:
+            deadline = time.monotonic() + patience_seconds
+            while not _try_lock(file):
+                if time.monotonic() >= deadline:
+                    raise RunLockedError(self.path)
+                time.sleep(0.05)
+            try:
+                yield
+            finally:
+                _unlock(file)
+
+    def is_alive(self) -> bool:
+        """Whether a trainer holds the lock now."""
+        try:
+            with self.lock_file.open("r+b") as file:
+                if not _try_lock(file):
+                    return True
+                _unlock(file)
+                return False
+        except OSError:
+            return False
+
+
+class EventWriter:
+    """Appends events: one write a line, so that a crash can tear only the last line."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
+        size = os.fstat(self._file).st_size
+        if size:
+            # A line torn by a crash must not swallow the first event of the resumed run.
+            os.lseek(self._file, size - 1, os.SEEK_SET)
+            if os.read(self._file, 1) != b"\n":
+                os.write(self._file, b"\n")
+
+    def write(self, event: Event) -> None:
+        """Append the event with the current time."""
+        os.write(self._file, to_json(msgspec.structs.replace(event, time=time.time())) + b"\n")
+
+    def close(self) -> None:
+        """Close the file; no event can follow."""
+        os.close(self._file)
+
+
+class EventReader:
+    """Follows an events file from its start; call `read_new` as often as wanted.
+
+    A torn last line is left until it is whole. A file that is not there yet has no events.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._position = 0
+
+    def read_new(self) -> list[Event | UnknownEvent]:
+        """The events that were completed since the last call."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._position)
+                content = file.read()
+        except OSError:
+            return []
+        end = content.rfind(b"\n") + 1
+        self._position += end
+        return [decode_event(line) for line in content[:end].splitlines() if line.strip()]
+
+
+def step_name(step: int) -> str:
+    """Name of a step's folder, e.g. ``step_000250``: sorts by number."""
+    return f"step_{step:06d}"
+
+
+def lora_file_name(expert: Expert) -> str:
+    """Name of an expert's LoRA inside a checkpoint."""
+    return f"{expert.value}.safetensors"
+
+
+def _steps_in(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    names = (path.name.removeprefix("step_") for path in folder.glob("step_*") if path.is_dir())
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def _try_lock(file: IO[bytes]) -> bool:
+    try:
+        if os.name == "nt":  # pragma: no cover - Windows
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _unlock(file: IO[bytes]) -> None:
+    if os.name == "nt":  # pragma: no cover - Windows
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_UN)

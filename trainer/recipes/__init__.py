@@ -1,0 +1,1 @@
+"""Programs that read top to bottom: train, export, previews, caching."""

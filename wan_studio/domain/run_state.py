@@ -1,0 +1,251 @@
+"""What a run is doing, derived from its events alone; never stored, never guessed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from trainer.protocol.events import (
+    CheckpointRemoved,
+    CheckpointSaved,
+    Event,
+    Hello,
+    Paused,
+    Phase,
+    PhaseFinished,
+    PhaseProgress,
+    PhaseStarted,
+    PreviewSaved,
+    RunFailed,
+    RunFinished,
+    StepDone,
+    UnknownEvent,
+    Unpaused,
+    Warned,
+)
+from trainer.protocol.job import PROTOCOL_VERSION, Expert
+
+
+class Outcome(StrEnum):
+    """Where a run stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    CRASHED = "crashed"
+
+
+ENDED = frozenset({Outcome.COMPLETED, Outcome.STOPPED, Outcome.FAILED, Outcome.CRASHED})
+
+
+@dataclass(frozen=True, slots=True)
+class LossPoint:
+    """Loss of one optimizer step."""
+
+    step: int
+    expert: Expert
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseState:
+    """How far a phase is; total 0 when its length is not known."""
+
+    phase: Phase
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    seconds_left: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """Everything that a screen shows of a run.
+
+    Attributes:
+        phases: Phases under way, outermost first (previews and saves happen inside training).
+        finished_phases: Phases done, in order.
+        summary: One sentence on how the run ended, or what stands in the way.
+        hint: What to do about it.
+    """
+
+    outcome: Outcome = Outcome.WAITING
+    device: str = ""
+    step: int = 0
+    total_steps: int = 0
+    expert: Expert | None = None
+    learning_rate: float = 0.0
+    seconds_per_step: float = 0.0
+    seconds_left: float | None = None
+    peak_vram_bytes: int = 0
+    phases: tuple[PhaseState, ...] = ()
+    finished_phases: tuple[Phase, ...] = ()
+    losses: tuple[LossPoint, ...] = ()
+    checkpoints: tuple[CheckpointSaved, ...] = ()
+    previews: tuple[PreviewSaved, ...] = ()
+    warnings: tuple[Warned, ...] = ()
+    summary: str = ""
+    hint: str = ""
+    unknown_events: int = 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come unless the run is resumed."""
+        return self.outcome in ENDED
+
+    def with_dead_trainer(self, log_tail: str) -> "RunState":
+        """The state when the run's lock is free: without a last event, the trainer crashed."""
+        if self.has_ended or (self.outcome is Outcome.WAITING and not log_tail):
+            return self
+        last_line = next((line for line in reversed(log_tail.splitlines()) if line.strip()), "")
+        summary = f"The trainer ended without a word at step {self.step}."
+        return replace(
+            self,
+            outcome=Outcome.CRASHED,
+            phases=(),
+            summary=f"{summary} Its last line was: {last_line.strip()}" if last_line else summary,
+            hint="Resume goes on from the last checkpoint.",
+        )
+
+
+def apply_all(state: RunState, events: Iterable[Event | UnknownEvent]) -> RunState:
+    """Apply events in order."""
+    for event in events:
+        state = apply(state, event)
+    return state
+
+
+def apply(state: RunState, event: Event | UnknownEvent) -> RunState:
+    """The state after one event."""
+    match event:
+        case Hello():
+            return _greeted(state, event)
+        case PhaseStarted():
+            phase = PhaseState(event.phase, total=event.total, unit=event.unit)
+            return replace(state, phases=(*_without(state.phases, event.phase), phase))
+        case PhaseProgress():
+            return replace(state, phases=_progressed(state.phases, event))
+        case PhaseFinished():
+            return replace(
+                state,
+                phases=_without(state.phases, event.phase),
+                finished_phases=(*(p for p in state.finished_phases if p is not event.phase), event.phase),
+            )
+        case StepDone():
+            return _stepped(state, event)
+        case CheckpointSaved() | CheckpointRemoved():
+            return _with_checkpoint(state, event)
+        case PreviewSaved():
+            others = tuple(p for p in state.previews if (p.step, p.row) != (event.step, event.row))
+            return replace(state, previews=(*others, event))
+        case Warned():
+            return replace(state, warnings=(*state.warnings, event))
+        case Paused() | Unpaused() | RunFinished() | RunFailed():
+            return _turned(state, event)
+        case UnknownEvent():
+            return replace(state, unknown_events=state.unknown_events + 1)
+        case _:
+            return state
+
+
+def _greeted(state: RunState, event: Hello) -> RunState:
+    """A trainer begins: at the start, or from a checkpoint, whose later steps are then undone."""
+    hint = ""
+    if event.protocol_version != PROTOCOL_VERSION:
+        hint = (
+            f"This run speaks protocol {event.protocol_version}, this app {PROTOCOL_VERSION}: "
+            "some of it may not be shown. Use the version of Wan Studio that started it."
+        )
+    return replace(
+        state,
+        outcome=Outcome.RUNNING,
+        device=event.device,
+        step=event.first_step,
+        total_steps=event.total_steps,
+        seconds_left=None,
+        phases=(),
+        finished_phases=(),
+        losses=tuple(point for point in state.losses if point.step <= event.first_step),
+        summary="",
+        hint=hint,
+    )
+
+
+def _stepped(state: RunState, event: StepDone) -> RunState:
+    return replace(
+        state,
+        step=event.step,
+        expert=event.expert,
+        learning_rate=event.learning_rate,
+        seconds_per_step=event.seconds,
+        seconds_left=event.seconds_left,
+        peak_vram_bytes=event.peak_vram_bytes,
+        losses=(*state.losses, LossPoint(event.step, event.expert, event.loss)),
+        phases=_progressed(
+            state.phases,
+            PhaseProgress(
+                phase=Phase.TRAINING,
+                done=event.step,
+                total=state.total_steps,
+                seconds_left=event.seconds_left,
+            ),
+        ),
+    )
+
+
+def _with_checkpoint(state: RunState, event: CheckpointSaved | CheckpointRemoved) -> RunState:
+    others = tuple(c for c in state.checkpoints if c.step != event.step)
+    added = (event,) if isinstance(event, CheckpointSaved) else ()
+    return replace(state, checkpoints=tuple(sorted((*others, *added), key=lambda c: c.step)))
+
+
+def _turned(state: RunState, event: Paused | Unpaused | RunFinished | RunFailed) -> RunState:
+    match event:
+        case Paused():
+            return replace(state, outcome=Outcome.PAUSED, summary=event.reason or "Paused.")
+        case Unpaused():
+            return replace(state, outcome=Outcome.RUNNING, summary="", hint="")
+        case RunFinished(reason="completed"):
+            return replace(
+                state, outcome=Outcome.COMPLETED, phases=(), seconds_left=0.0, summary="All steps are done."
+            )
+        case RunFinished():
+            return replace(
+                state,
+                outcome=Outcome.STOPPED,
+                phases=(),
+                seconds_left=None,
+                summary=f"Stopped at step {event.step}; its state is saved.",
+                hint="Resume goes on from there.",
+            )
+        case RunFailed():
+            return replace(
+                state,
+                outcome=Outcome.FAILED,
+                phases=(),
+                seconds_left=None,
+                summary=event.message,
+                hint=event.hint,
+            )
+
+
+def _progressed(phases: tuple[PhaseState, ...], event: PhaseProgress) -> tuple[PhaseState, ...]:
+    return tuple(
+        replace(
+            phase,
+            done=event.done,
+            total=event.total or phase.total,
+            seconds_left=event.seconds_left,
+            message=event.message,
+        )
+        if phase.phase is event.phase
+        else phase
+        for phase in phases
+    )
+
+
+def _without(phases: tuple[PhaseState, ...], phase: Phase) -> tuple[PhaseState, ...]:
+    return tuple(state for state in phases if state.phase is not phase)

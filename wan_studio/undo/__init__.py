@@ -1,0 +1,1 @@
+"""QUndoCommands over edits of the project."""
