@@ -1,0 +1,131 @@
+"""Before the first step: every prompt and every clip becomes tensors on disk, once.
+
+What is cached already is left alone, so a stopped run goes on where it was, and a changed clip or
+caption costs only itself. The text encoder and the VAE's encoder are needed here and nowhere later.
+"""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from trainer.data.batches import TrainingItem
+from trainer.data.cache_keys import text_key
+from trainer.data.clip_frames import check_source, cover_frame, read_frames, read_image
+from trainer.data.tensor_cache import TensorCache, cache_key
+from trainer.model.layouts import BaseModel
+from trainer.model.load import load_text_encoder, load_vae
+from trainer.model.text import encode_prompts
+from trainer.model.vae import encode_clip, encode_condition
+from trainer.protocol.events import Phase
+from trainer.protocol.job import JobSpec, SampleRow
+from trainer.runtime.control import Control
+from trainer.runtime.device import ComputeDevice
+from trainer.runtime.reporter import Reporter
+
+PREVIEW_CONDITION_FORMAT = 1
+
+
+def cache_prompts(
+    job: JobSpec,
+    base: BaseModel,
+    cache: TensorCache,
+    device: ComputeDevice,
+    reporter: Reporter,
+    control: Control,
+) -> None:
+    """Encode each distinct prompt of the captions and the previews that is not cached yet."""
+    prompts = [clip.caption for clip in job.clips]
+    prompts += [row.prompt for row in job.sample.rows] + [job.sample.negative_prompt] * bool(job.sample.rows)
+    missing = [
+        prompt for prompt in dict.fromkeys(prompts) if not cache.has(text_key(prompt, base.text_fingerprint))
+    ]
+    with reporter.phase(Phase.CACHING_TEXT, len(missing), "prompts") as report:
+        if not missing:
+            return
+        encoder = load_text_encoder(base, device.dtype, device.torch_device)
+        for done, prompt in enumerate(missing):
+            control.raise_if_stopped()
+            report.progress(done, prompt)
+            (rows_LD,) = encode_prompts(encoder, [prompt])
+            cache.store(text_key(prompt, base.text_fingerprint), {"text_LD": rows_LD.cpu()})
+        report.progress(len(missing))
+        del encoder
+        device.release_memory()
+
+
+def cache_latents(
+    job: JobSpec,
+    items: list[TrainingItem],
+    base: BaseModel,
+    cache: TensorCache,
+    device: ComputeDevice,
+    reporter: Reporter,
+    control: Control,
+) -> None:
+    """Encode each clip window at each size, and each preview's first frame, that is not cached yet."""
+    for clip in job.clips:
+        check_source(clip)
+    missing = list({item.latents_key: item for item in items if not cache.has(item.latents_key)}.values())
+    rows = [row for row in job.sample.rows if not cache.has(preview_condition_key(job, row, base))]
+    with reporter.phase(Phase.CACHING_LATENTS, len(missing) + len(rows), "clips") as report:
+        if not missing and not rows:
+            return
+        vae = load_vae(base, device.torch_device)
+        for done, item in enumerate(missing):
+            control.raise_if_stopped()
+            clip = job.clips[item.clip_index]
+            report.progress(done, Path(clip.source).name)
+            frames = read_frames(
+                Path(clip.source), clip.windows[item.window_index], clip.sizes[item.size_index]
+            )
+            latents = encode_clip(vae, frames)
+            cache.store(
+                item.latents_key,
+                {"clean_CTHW": latents.x0_CTHW.cpu(), "condition_CTHW": latents.y_CTHW.cpu()},
+            )
+        for done, row in enumerate(rows, start=len(missing)):
+            control.raise_if_stopped()
+            report.progress(done, row.image or Path(job.clips[row.clip].source).name)
+            condition = encode_condition(vae, first_frame(job, row), row.num_frames)
+            cache.store(preview_condition_key(job, row, base), {"condition_CTHW": condition.cpu()})
+        report.progress(len(missing) + len(rows))
+        del vae
+        device.release_memory()
+
+
+def first_frame(job: JobSpec, row: SampleRow):
+    """The control image of a preview: its own picture, or the clip's first frame; (H, W, 3) uint8."""
+    if row.image:
+        return cover_frame(read_image(Path(row.image)), row.size.width, row.size.height)
+    clip = job.clips[row.clip]
+    (frame,) = read_frames(Path(clip.source), clip.windows[0][:1], clip.sizes[0])
+    return cover_frame(frame, row.size.width, row.size.height)
+
+
+def preview_condition_key(job: JobSpec, row: SampleRow, base: BaseModel) -> str:
+    """Cache key of a preview's condition latents."""
+    if row.image:
+        stat = Path(row.image).stat()
+        picture: dict[str, object] = {"image": row.image, "bytes": stat.st_size, "modified": stat.st_mtime_ns}
+    else:
+        clip = job.clips[row.clip]
+        picture = {
+            "source": clip.source,
+            "bytes": clip.source_bytes,
+            "modified": clip.source_modified_ns,
+            "frame": clip.windows[0][0],
+            "crop": clip.sizes[0].crop,
+        }
+    return cache_key(
+        "preview_condition",
+        PREVIEW_CONDITION_FORMAT,
+        size=row.size,
+        num_frames=row.num_frames,
+        vae=base.vae_fingerprint,
+        **picture,
+    )
+
+
+def load_text(cache: TensorCache, prompt: str, base: BaseModel) -> Tensor:
+    """A cached prompt's rows (L, D)."""
+    return cache.load(text_key(prompt, base.text_fingerprint))["text_LD"]

@@ -1,0 +1,303 @@
+"""Train both experts' LoRAs, from job to last checkpoint; read it from top to bottom.
+
+1. open the base and the newest checkpoint, 2. cache prompts and clips, 3. load the experts and put
+LoRAs on them, 4. step: one expert's turn at a time, each on timesteps of its own side of the
+boundary, 5. save and preview when due or asked, 6. end.
+
+Everything random is a function of the job's seed and the step, so a resumed run repeats what an
+uninterrupted one would have done; on a CPU, to the bit.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from trainer.data.batches import BatchPlan, items_of, load_batch
+from trainer.data.tensor_cache import TensorCache
+from trainer.model.experts import Experts
+from trainer.model.layouts import BaseModel, open_base
+from trainer.model.load import load_expert
+from trainer.model.lora import add_lora, load_lora_state, lora_parameters, lora_state
+from trainer.model.text import pad_rows
+from trainer.objective.flow_matching import add_noise, flow_matching_loss, velocity_target
+from trainer.objective.timesteps import expert_interval, sample_timesteps
+from trainer.objective.turns import ExpertTurns
+from trainer.output.checkpoint import (
+    TrainingState,
+    newest_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+)
+from trainer.output.lora_file import LoraFileSpec, write_lora_file
+from trainer.protocol.events import (
+    CheckpointRemoved,
+    CheckpointSaved,
+    Hello,
+    Paused,
+    Phase,
+    RunFinished,
+    StepDone,
+    Unpaused,
+)
+from trainer.protocol.job import PROTOCOL_VERSION, Expert, JobSpec
+from trainer.protocol.run_folder import RunFolder, lora_file_name
+from trainer.recipes.cache_dataset import cache_latents, cache_prompts
+from trainer.recipes.render_previews import render_previews
+from trainer.runtime.control import Control, StopRequested
+from trainer.runtime.device import ComputeDevice, choose_device
+from trainer.runtime.optim import make_optimizer, set_learning_rate, take_step
+from trainer.runtime.pace import Pace
+from trainer.runtime.reporter import Reporter
+from trainer.runtime.seeding import derived_seed, generator_for
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a run is made of, once everything is loaded."""
+
+    run: RunFolder
+    job: JobSpec
+    base: BaseModel
+    cache: TensorCache
+    device: ComputeDevice
+    experts: Experts
+    turns: ExpertTurns
+    batches: BatchPlan
+    parameters: dict[Expert, list[Parameter]]
+    optimizers: dict[Expert, Optimizer]
+    learning_rate: float
+    reporter: Reporter
+    control: Control
+    pace: Pace = field(default_factory=Pace)
+
+
+def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Control) -> None:
+    """The whole run, new or resumed: from the newest whole checkpoint if there is one.
+
+    Raises:
+        TrainerError: the run cannot go on; its message says why and what to do.
+    """
+    device = choose_device(job.job.gpu)
+    saved = newest_checkpoint(run, lambda damage: reporter.warn(damage.message, damage.hint))
+    first_step = saved.step if saved else 0
+    reporter.say(
+        Hello(
+            protocol_version=PROTOCOL_VERSION,
+            trainer_version=TRAINER_VERSION,
+            pid=os.getpid(),
+            device=device.name,
+            first_step=first_step,
+            total_steps=job.training.steps,
+        )
+    )
+    try:
+        parts = prepare(run, job, device, reporter, control)
+    except StopRequested:
+        reporter.say(RunFinished(reason="stopped", step=first_step))
+        return
+    if saved is not None:
+        restore(parts, saved)
+    finished = train(parts, first_step)
+    reporter.say(
+        RunFinished(reason="completed" if finished == job.training.steps else "stopped", step=finished)
+    )
+
+
+def prepare(
+    run: RunFolder, job: JobSpec, device: ComputeDevice, reporter: Reporter, control: Control
+) -> Parts:
+    """Open the base, cache the data, load the experts with a fresh LoRA and optimizer each."""
+    base = open_base(job.model.base)
+    cache = TensorCache(Path(job.cache_folder))
+    items = items_of(job, base.vae_fingerprint, base.text_fingerprint)
+    cache_prompts(job, base, cache, device, reporter, control)
+    cache_latents(job, items, base, cache, device, reporter, control)
+
+    turns = ExpertTurns(job.multistage.stages, job.multistage.switch_every)
+    # A preview needs both experts, also when only one of them trains.
+    needed = tuple(Expert) if job.sample.every and job.sample.rows else turns.experts
+    transformers = {}
+    with reporter.phase(Phase.LOADING, len(needed), "experts") as report:
+        for done, expert in enumerate(needed):
+            control.raise_if_stopped()
+            report.progress(done, expert.value)
+            transformers[expert] = load_expert(base, expert, device.dtype, device.torch_device)
+            if expert in turns.experts:
+                alpha = job.target.alpha or float(job.target.rank)
+                seed = derived_seed(job.training.seed, "lora", expert.value)
+                add_lora(transformers[expert], job.target.rank, alpha, seed)
+        report.progress(len(needed))
+    parameters = {expert: lora_parameters(transformers[expert]) for expert in turns.experts}
+    return Parts(
+        run=run,
+        job=job,
+        base=base,
+        cache=cache,
+        device=device,
+        experts=Experts(transformers, job.multistage.boundary or base.boundary_ratio),
+        turns=turns,
+        batches=BatchPlan(items, job.training.batch_size, job.training.seed),
+        parameters=parameters,
+        optimizers={
+            expert: make_optimizer(of_expert, job.training.learning_rate, job.training.weight_decay)
+            for expert, of_expert in parameters.items()
+        },
+        learning_rate=job.training.learning_rate,
+        reporter=reporter,
+        control=control,
+    )
+
+
+def restore(parts: Parts, saved: TrainingState) -> None:
+    """Put a checkpoint's LoRAs, optimizers and learning rate in place."""
+    for expert in parts.turns.experts:
+        load_lora_state(parts.experts.transformers[expert], saved.loras[expert])
+        parts.optimizers[expert].load_state_dict(saved.optimizers[expert])
+    change_learning_rate(parts, saved.learning_rate)
+
+
+def train(parts: Parts, first_step: int) -> int:
+    """Take optimizer steps until all are done or a stop arrives; returns the steps done."""
+    job, control = parts.job, parts.control
+    total = job.training.steps
+    with parts.reporter.phase(Phase.TRAINING, total, "steps") as report:
+        report.progress(first_step)
+        for step in range(first_step, total):
+            began = time.perf_counter()
+            expert = parts.turns.expert_at(step)
+            loss, timesteps = accumulate_gradient(parts, expert, step)
+            grad_norm = take_step(
+                parts.optimizers[expert], parts.parameters[expert], job.training.max_grad_norm
+            )
+            done = step + 1
+            parts.pace.step_seconds.append(time.perf_counter() - began)
+            report_step(parts, done, expert, loss, timesteps, float(grad_norm))
+
+            control.look()
+            if control.learning_rate is not None:
+                change_learning_rate(parts, control.learning_rate)
+                control.learning_rate = None
+            last = done == total
+            if last or done % job.save.every == 0 or control.save or control.stop or control.pause:
+                save(parts, done)
+            if last or control.preview or (job.sample.every and done % job.sample.every == 0):
+                preview(parts, done)
+            if control.pause:
+                pause(parts, done)
+            if control.stop:
+                return done
+    return total
+
+
+def accumulate_gradient(parts: Parts, expert: Expert, step: int) -> tuple[float, tuple[float, ...]]:
+    """Forward and backward of one optimizer step's micro-batches; returns mean loss and all timesteps."""
+    training = parts.job.training
+    interval = expert_interval(expert, parts.experts.boundary)
+    losses: list[float] = []
+    all_timesteps: list[float] = []
+    for micro in range(training.gradient_accumulation):
+        index = parts.turns.steps_taken(expert, step) * training.gradient_accumulation + micro
+        batch = load_batch(parts.batches.batch_at(expert.value, index), parts.cache)
+        generator = generator_for(training.seed, "step", step, micro)
+        timesteps_B = sample_timesteps(len(batch.items), interval, generator)
+        clean_BCTHW = batch.clean_BCTHW.float()
+        noise_BCTHW = torch.randn(clean_BCTHW.shape, generator=generator)
+
+        device, dtype = parts.device.torch_device, parts.device.dtype
+        predicted_BCTHW = parts.experts.predict(
+            expert,
+            add_noise(clean_BCTHW, noise_BCTHW, timesteps_B).to(device, dtype),
+            batch.condition_BCTHW.to(device, dtype),
+            timesteps_B.to(device),
+            torch.stack([pad_rows(rows_LD) for rows_LD in batch.text_rows]).to(device, dtype),
+        )
+        target_BCTHW = velocity_target(clean_BCTHW, noise_BCTHW).to(device)
+        loss = flow_matching_loss(predicted_BCTHW, target_BCTHW)
+        (loss / training.gradient_accumulation).backward()
+        losses.append(float(loss.detach()))
+        all_timesteps += timesteps_B.tolist()
+    return sum(losses) / len(losses), tuple(all_timesteps)
+
+
+def report_step(
+    parts: Parts, done: int, expert: Expert, loss: float, timesteps: tuple[float, ...], grad_norm: float
+) -> None:
+    """Say what the step gave, and how long the rest takes."""
+    job = parts.job
+    left = job.training.steps - done
+    previews_left = left // job.sample.every + 1 if job.sample.every else 0
+    parts.reporter.say(
+        StepDone(
+            step=done,
+            expert=expert,
+            loss=loss,
+            timesteps=timesteps,
+            learning_rate=parts.learning_rate,
+            grad_norm=grad_norm,
+            seconds=parts.pace.step_seconds[-1],
+            seconds_left=parts.pace.seconds_left(left, left // job.save.every + 1, previews_left),
+            peak_vram_bytes=parts.device.peak_reserved_bytes(),
+        )
+    )
+
+
+def save(parts: Parts, step: int) -> None:
+    """Write a checkpoint and prune old ones; a disk that refuses is a warning while training can go on."""
+    began = time.monotonic()
+    parts.control.save = False
+    state = TrainingState(
+        step=step,
+        learning_rate=parts.learning_rate,
+        loras={expert: lora_state(parts.experts.transformers[expert]) for expert in parts.turns.experts},
+        optimizers={expert: optimizer.state_dict() for expert, optimizer in parts.optimizers.items()},
+    )
+    with parts.reporter.phase(Phase.SAVING):
+        folder = save_checkpoint(parts.run, state, lambda folder: write_loras(parts, state, folder))
+    path = folder.relative_to(parts.run.path).as_posix()
+    parts.reporter.say(CheckpointSaved(step=step, path=path))
+    for removed in prune_checkpoints(parts.run, parts.job.save.keep):
+        parts.reporter.say(CheckpointRemoved(step=removed))
+    parts.pace.save_seconds = time.monotonic() - began
+
+
+def write_loras(parts: Parts, state: TrainingState, folder: Path) -> None:
+    """Write each expert's LoRA as a file that other programs can use as it is."""
+    job = parts.job
+    for expert, lora in state.loras.items():
+        spec = LoraFileSpec(
+            dtype=job.save.dtype,
+            rank=job.target.rank,
+            alpha=job.target.alpha or float(job.target.rank),
+            metadata=lora_metadata(parts, expert, state.step),
+        )
+        write_lora_file(folder / lora_file_name(expert), lora, spec)
+
+
+def preview(parts: Parts, step: int) -> None:
+    """Render the previews; their failure is a warning, training goes on."""
+    parts.control.preview = False
+    if not parts.job.sample.rows:
+        return
+    began = time.monotonic()
+    render_previews(parts, step)
+    parts.pace.preview_seconds = time.monotonic() - began
+
+
+def pause(parts: Parts, step: int) -> None:
+    """Wait, with the state saved and unused memory given back, until told to go on or to stop."""
+    parts.device.release_memory()
+    parts.reporter.say(Paused(step=step, reason="Paused as asked; the state is saved."))
+    parts.control.wait_while_paused()
+    if not parts.control.stop:
+        parts.reporter.say(Unpaused(step=step))
+
+
+def change_learning_rate(parts: Parts, learning_rate: float) -> None:
+    """Train on with another rate."""
+    parts.learning_rate = learning_rate
+    for optimizer in parts.optimizers.values():
+        set_learning_rate(optimizer, learning_rate)
