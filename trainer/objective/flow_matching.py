@@ -17,8 +17,3 @@ def add_noise(clean_BCTHW: Tensor, noise_BCTHW: Tensor, timesteps_B: Tensor) -> 
 def velocity_target(clean_BCTHW: Tensor, noise_BCTHW: Tensor) -> Tensor:
     """What the model should predict: noise - clean, float32."""
     return noise_BCTHW.float() - clean_BCTHW.float()
-
-
-def flow_matching_loss(predicted_BCTHW: Tensor, target_BCTHW: Tensor) -> Tensor:
-    """Mean squared error in float32 over channels, frames and pixels, then over the batch; a scalar."""
-    return (predicted_BCTHW.float() - target_BCTHW).square().flatten(1).mean(1).mean()

@@ -167,38 +167,51 @@ def remove_unfinished(run: RunFolder) -> None:
 
 
 def _split(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors under flat names, and the optimizers' numbers as JSON with `null` where a tensor was."""
+    """Tensors under flat names, and the optimizers' numbers as JSON with the tensors left out."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, Any] = {}
     for expert, lora in state.loras.items():
         for name, tensor in lora.items():
             tensors[f"lora/{expert.value}/{name}"] = _storable(tensor)
     for expert, optimizer in state.optimizers.items():
-        per_parameter: dict[str, dict[str, Any]] = {}
-        for index, values in optimizer["state"].items():
-            per_parameter[str(index)] = {}
-            for key, value in values.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer/{expert.value}/{index}/{key}"] = _storable(value)
-                else:
-                    per_parameter[str(index)][key] = value
-        numbers[expert.value] = {"state": per_parameter, "param_groups": optimizer["param_groups"]}
+        numbers[expert.value] = {
+            "state": _without_tensors(optimizer["state"], f"optimizer/{expert.value}", tensors),
+            "param_groups": optimizer["param_groups"],
+        }
     return tensors, numbers
+
+
+def _without_tensors(values: Mapping[Any, Any], path: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The nested mapping without its tensors, which go into `tensors` under their path.
+
+    bitsandbytes keeps its quantized moments one mapping deeper than torch's own optimizers.
+    """
+    rest: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Tensor):
+            tensors[f"{path}/{key}"] = _storable(value)
+        elif isinstance(value, Mapping):
+            rest[str(key)] = _without_tensors(value, f"{path}/{key}", tensors)
+        else:
+            rest[str(key)] = value
+    return rest
 
 
 def _joined(file: StateFile, tensors: Mapping[str, Tensor]) -> TrainingState:
     loras: dict[Expert, dict[str, Tensor]] = {}
-    optimizers: dict[Expert, OptimizerState] = {}
-    for expert_name, numbers in file.optimizers.items():
-        state = {int(index): dict(values) for index, values in numbers["state"].items()}
-        optimizers[Expert(expert_name)] = {"state": state, "param_groups": numbers["param_groups"]}
+    optimizers = {Expert(name): numbers for name, numbers in file.optimizers.items()}
     for name, tensor in tensors.items():
-        part, expert_name, rest = name.split("/", 2)
+        part, expert_name, *path = name.split("/")
         if part == "lora":
-            loras.setdefault(Expert(expert_name), {})[rest] = tensor
+            loras.setdefault(Expert(expert_name), {})["/".join(path)] = tensor
         else:
-            index, key = rest.split("/", 1)
-            optimizers[Expert(expert_name)]["state"].setdefault(int(index), {})[key] = tensor
+            values = optimizers[Expert(expert_name)]["state"]
+            for key in path[:-1]:
+                values = values[key]
+            values[path[-1]] = tensor
+    for optimizer in optimizers.values():
+        # JSON knows only text as keys; torch numbers its parameters.
+        optimizer["state"] = {int(index): values for index, values in optimizer["state"].items()}
     return TrainingState(file.step, file.learning_rate, loras, optimizers)
 
 

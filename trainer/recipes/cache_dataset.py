@@ -6,6 +6,7 @@ caption costs only itself. The text encoder and the VAE's encoder are needed her
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from trainer.data.batches import TrainingItem
@@ -19,7 +20,7 @@ from trainer.model.vae import encode_clip, encode_condition
 from trainer.protocol.events import Phase
 from trainer.protocol.job import JobSpec, SampleRow
 from trainer.runtime.control import Control
-from trainer.runtime.device import ComputeDevice
+from trainer.runtime.device import compute_dtype, release_memory
 from trainer.runtime.reporter import Reporter
 
 PREVIEW_CONDITION_FORMAT = 1
@@ -29,7 +30,7 @@ def cache_prompts(
     job: JobSpec,
     base: BaseModel,
     cache: TensorCache,
-    device: ComputeDevice,
+    device: torch.device,
     reporter: Reporter,
     control: Control,
 ) -> None:
@@ -42,7 +43,7 @@ def cache_prompts(
     with reporter.phase(Phase.CACHING_TEXT, len(missing), "prompts") as report:
         if not missing:
             return
-        encoder = load_text_encoder(base, device.dtype, device.torch_device)
+        encoder = load_text_encoder(base, compute_dtype(device), device)
         for done, prompt in enumerate(missing):
             control.raise_if_stopped()
             report.progress(done, prompt)
@@ -50,7 +51,7 @@ def cache_prompts(
             cache.store(text_key(prompt, base.text_fingerprint), {"text_LD": rows_LD.cpu()})
         report.progress(len(missing))
         del encoder
-        device.release_memory()
+        release_memory()
 
 
 def cache_latents(
@@ -58,7 +59,7 @@ def cache_latents(
     items: list[TrainingItem],
     base: BaseModel,
     cache: TensorCache,
-    device: ComputeDevice,
+    device: torch.device,
     reporter: Reporter,
     control: Control,
 ) -> None:
@@ -70,7 +71,7 @@ def cache_latents(
     with reporter.phase(Phase.CACHING_LATENTS, len(missing) + len(rows), "clips") as report:
         if not missing and not rows:
             return
-        vae = load_vae(base, device.torch_device)
+        vae = load_vae(base, device)
         for done, item in enumerate(missing):
             control.raise_if_stopped()
             clip = job.clips[item.clip_index]
@@ -90,7 +91,7 @@ def cache_latents(
             cache.store(preview_condition_key(job, row, base), {"condition_CTHW": condition.cpu()})
         report.progress(len(missing) + len(rows))
         del vae
-        device.release_memory()
+        release_memory()
 
 
 def first_frame(job: JobSpec, row: SampleRow):

@@ -8,6 +8,7 @@ Everything random is a function of the job's seed and the step, so a resumed run
 uninterrupted one would have done; on a CPU, to the bit.
 """
 
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,8 @@ from trainer.model.layouts import BaseModel, open_base
 from trainer.model.load import load_expert
 from trainer.model.lora import add_lora, load_lora_state, lora_parameters, lora_state
 from trainer.model.text import pad_rows
-from trainer.objective.flow_matching import add_noise, flow_matching_loss, velocity_target
+from trainer.objective.flow_matching import add_noise, velocity_target
+from trainer.objective.losses import item_losses
 from trainer.objective.timesteps import expert_interval, sample_timesteps
 from trainer.objective.turns import ExpertTurns
 from trainer.output.checkpoint import (
@@ -48,11 +50,18 @@ from trainer.protocol.run_folder import RunFolder, lora_file_name
 from trainer.recipes.cache_dataset import cache_latents, cache_prompts
 from trainer.recipes.render_previews import render_previews
 from trainer.runtime.control import Control, StopRequested
-from trainer.runtime.device import ComputeDevice, choose_device
+from trainer.runtime.device import (
+    choose_device,
+    compute_dtype,
+    device_name,
+    peak_reserved_bytes,
+    release_memory,
+)
 from trainer.runtime.optim import make_optimizer, set_learning_rate, take_step
 from trainer.runtime.pace import Pace
 from trainer.runtime.reporter import Reporter
 from trainer.runtime.seeding import derived_seed, generator_for
+from trainer.runtime.version import TRAINER_VERSION
 
 
 @dataclass(slots=True)
@@ -63,7 +72,7 @@ class Parts:
     job: JobSpec
     base: BaseModel
     cache: TensorCache
-    device: ComputeDevice
+    device: torch.device
     experts: Experts
     turns: ExpertTurns
     batches: BatchPlan
@@ -89,7 +98,7 @@ def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Contro
             protocol_version=PROTOCOL_VERSION,
             trainer_version=TRAINER_VERSION,
             pid=os.getpid(),
-            device=device.name,
+            device=device_name(device),
             first_step=first_step,
             total_steps=job.training.steps,
         )
@@ -108,7 +117,7 @@ def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Contro
 
 
 def prepare(
-    run: RunFolder, job: JobSpec, device: ComputeDevice, reporter: Reporter, control: Control
+    run: RunFolder, job: JobSpec, device: torch.device, reporter: Reporter, control: Control
 ) -> Parts:
     """Open the base, cache the data, load the experts with a fresh LoRA and optimizer each."""
     base = open_base(job.model.base)
@@ -118,6 +127,7 @@ def prepare(
     cache_latents(job, items, base, cache, device, reporter, control)
 
     turns = ExpertTurns(job.multistage.stages, job.multistage.switch_every)
+    dtype = compute_dtype(device)
     # A preview needs both experts, also when only one of them trains.
     needed = tuple(Expert) if job.sample.every and job.sample.rows else turns.experts
     transformers = {}
@@ -125,7 +135,7 @@ def prepare(
         for done, expert in enumerate(needed):
             control.raise_if_stopped()
             report.progress(done, expert.value)
-            transformers[expert] = load_expert(base, expert, device.dtype, device.torch_device)
+            transformers[expert] = load_expert(base, expert, dtype, device)
             if expert in turns.experts:
                 alpha = job.target.alpha or float(job.target.rank)
                 seed = derived_seed(job.training.seed, "lora", expert.value)
@@ -138,7 +148,11 @@ def prepare(
         base=base,
         cache=cache,
         device=device,
-        experts=Experts(transformers, job.multistage.boundary or base.boundary_ratio),
+        experts=Experts(
+            transformers,
+            job.multistage.boundary or base.boundary_ratio,
+            gradient_checkpointing=job.training.gradient_checkpointing,
+        ),
         turns=turns,
         batches=BatchPlan(items, job.training.batch_size, job.training.seed),
         parameters=parameters,
@@ -155,7 +169,7 @@ def prepare(
 def restore(parts: Parts, saved: TrainingState) -> None:
     """Put a checkpoint's LoRAs, optimizers and learning rate in place."""
     for expert in parts.turns.experts:
-        load_lora_state(parts.experts.transformers[expert], saved.loras[expert])
+        load_lora_state(parts.experts.transformer(expert), saved.loras[expert])
         parts.optimizers[expert].load_state_dict(saved.optimizers[expert])
     change_learning_rate(parts, saved.learning_rate)
 
@@ -195,32 +209,40 @@ def train(parts: Parts, first_step: int) -> int:
 
 def accumulate_gradient(parts: Parts, expert: Expert, step: int) -> tuple[float, tuple[float, ...]]:
     """Forward and backward of one optimizer step's micro-batches; returns mean loss and all timesteps."""
-    training = parts.job.training
-    interval = expert_interval(expert, parts.experts.boundary)
+    micro_batches = parts.job.training.gradient_accumulation
     losses: list[float] = []
     all_timesteps: list[float] = []
-    for micro in range(training.gradient_accumulation):
-        index = parts.turns.steps_taken(expert, step) * training.gradient_accumulation + micro
-        batch = load_batch(parts.batches.batch_at(expert.value, index), parts.cache)
-        generator = generator_for(training.seed, "step", step, micro)
-        timesteps_B = sample_timesteps(len(batch.items), interval, generator)
-        clean_BCTHW = batch.clean_BCTHW.float()
-        noise_BCTHW = torch.randn(clean_BCTHW.shape, generator=generator)
-
-        device, dtype = parts.device.torch_device, parts.device.dtype
-        predicted_BCTHW = parts.experts.predict(
-            expert,
-            add_noise(clean_BCTHW, noise_BCTHW, timesteps_B).to(device, dtype),
-            batch.condition_BCTHW.to(device, dtype),
-            timesteps_B.to(device),
-            torch.stack([pad_rows(rows_LD) for rows_LD in batch.text_rows]).to(device, dtype),
-        )
-        target_BCTHW = velocity_target(clean_BCTHW, noise_BCTHW).to(device)
-        loss = flow_matching_loss(predicted_BCTHW, target_BCTHW)
-        (loss / training.gradient_accumulation).backward()
-        losses.append(float(loss.detach()))
-        all_timesteps += timesteps_B.tolist()
+    for micro in range(micro_batches):
+        loss, timesteps = backward_micro_batch(parts, expert, step, micro, share=1.0 / micro_batches)
+        losses.append(loss)
+        all_timesteps += timesteps
     return sum(losses) / len(losses), tuple(all_timesteps)
+
+
+def backward_micro_batch(
+    parts: Parts, expert: Expert, step: int, micro: int, share: float
+) -> tuple[float, list[float]]:
+    """One batch: noise it, predict, compare, and add `share` of the gradient; returns loss and timesteps."""
+    training = parts.job.training
+    index = parts.turns.steps_taken(expert, step) * training.gradient_accumulation + micro
+    batch = load_batch(parts.batches.batch_at(expert.value, index), parts.cache)
+    generator = generator_for(training.seed, "step", step, micro)
+    interval = expert_interval(expert, parts.experts.boundary)
+    timesteps_B = sample_timesteps(len(batch.items), interval, generator)
+    clean_BCTHW = batch.clean_BCTHW.float()
+    noise_BCTHW = torch.randn(clean_BCTHW.shape, generator=generator)
+
+    predicted_BCTHW = parts.experts.predict(
+        expert,
+        add_noise(clean_BCTHW, noise_BCTHW, timesteps_B),
+        batch.condition_BCTHW,
+        timesteps_B,
+        torch.stack([pad_rows(rows_LD) for rows_LD in batch.text_rows]),
+    )
+    target_BCTHW = velocity_target(clean_BCTHW, noise_BCTHW).to(predicted_BCTHW.device)
+    loss = item_losses(predicted_BCTHW, target_BCTHW).mean()
+    (loss * share).backward()
+    return float(loss.detach()), timesteps_B.tolist()
 
 
 def report_step(
@@ -240,7 +262,7 @@ def report_step(
             grad_norm=grad_norm,
             seconds=parts.pace.step_seconds[-1],
             seconds_left=parts.pace.seconds_left(left, left // job.save.every + 1, previews_left),
-            peak_vram_bytes=parts.device.peak_reserved_bytes(),
+            peak_vram_bytes=peak_reserved_bytes(parts.device),
         )
     )
 
@@ -252,7 +274,7 @@ def save(parts: Parts, step: int) -> None:
     state = TrainingState(
         step=step,
         learning_rate=parts.learning_rate,
-        loras={expert: lora_state(parts.experts.transformers[expert]) for expert in parts.turns.experts},
+        loras={expert: lora_state(parts.experts.transformer(expert)) for expert in parts.turns.experts},
         optimizers={expert: optimizer.state_dict() for expert, optimizer in parts.optimizers.items()},
     )
     with parts.reporter.phase(Phase.SAVING):
@@ -289,7 +311,7 @@ def preview(parts: Parts, step: int) -> None:
 
 def pause(parts: Parts, step: int) -> None:
     """Wait, with the state saved and unused memory given back, until told to go on or to stop."""
-    parts.device.release_memory()
+    release_memory()
     parts.reporter.say(Paused(step=step, reason="Paused as asked; the state is saved."))
     parts.control.wait_while_paused()
     if not parts.control.stop:

@@ -96,3 +96,29 @@ def test_saving_a_step_again_replaces_it(tmp_path):
     save(run, 5)
     assert run.checkpoint_steps() == [5]
     assert load_checkpoint(run.checkpoint(5)).step == 5
+
+
+def test_an_eight_bit_optimizers_state_comes_back_too(tmp_path):
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    weight = torch.nn.Parameter(torch.randn(128, 64, generator=torch.Generator().manual_seed(0)))
+    twin = torch.nn.Parameter(weight.detach().clone())
+
+    def step(optimizer, parameter):
+        (parameter**3).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    optimizer = bitsandbytes.optim.AdamW8bit([weight], lr=1e-2)
+    step(optimizer, weight)
+    run = RunFolder(tmp_path)
+    state = TrainingState(1, 1e-2, {Expert.LOW: {"a": weight.detach()}}, {Expert.LOW: optimizer.state_dict()})
+    save_checkpoint(run, state, lambda folder: None)
+
+    loaded = load_checkpoint(run.checkpoint(1))
+    with torch.no_grad():
+        twin.copy_(loaded.loras[Expert.LOW]["a"])
+    resumed = bitsandbytes.optim.AdamW8bit([twin], lr=1e-2)
+    resumed.load_state_dict(loaded.optimizers[Expert.LOW])
+    step(optimizer, weight)
+    step(resumed, twin)
+    assert torch.equal(weight, twin)
