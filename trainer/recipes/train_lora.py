@@ -48,7 +48,7 @@ from trainer.protocol.events import (
 from trainer.protocol.job import PROTOCOL_VERSION, Expert, JobSpec
 from trainer.protocol.run_folder import RunFolder, lora_file_name
 from trainer.recipes.cache_dataset import cache_latents, cache_prompts
-from trainer.recipes.render_previews import render_previews
+from trainer.recipes.render_previews import PreviewParts, render_previews
 from trainer.runtime.control import Control, StopRequested
 from trainer.runtime.device import (
     choose_device,
@@ -305,7 +305,12 @@ def preview(parts: Parts, step: int) -> None:
     if not parts.job.sample.rows:
         return
     began = time.monotonic()
-    render_previews(parts, step)
+    render_previews(
+        PreviewParts(
+            parts.run, parts.job, parts.base, parts.cache, parts.device, parts.experts, parts.reporter
+        ),
+        step,
+    )
     parts.pace.preview_seconds = time.monotonic() - began
 
 
