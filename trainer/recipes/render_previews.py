@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from trainer.data.cache_keys import text_key
 from trainer.data.tensor_cache import TensorCache
 from trainer.errors import TrainerError
 from trainer.model.experts import Experts
@@ -13,14 +12,13 @@ from trainer.model.layouts import BaseModel, open_base
 from trainer.model.load import load_expert, load_vae, sampling_scheduler
 from trainer.model.lora import add_lora, load_lora_state
 from trainer.model.sampling import DenoiseRequest, denoise
-from trainer.model.text import pad_rows
 from trainer.model.vae import decode_latents
 from trainer.output.lora_file import read_lora_file
 from trainer.output.preview_files import write_preview
 from trainer.protocol.events import Phase, PreviewSaved
 from trainer.protocol.job import Expert, JobSpec, SampleRow
 from trainer.protocol.run_folder import RunFolder, lora_file_name
-from trainer.recipes.cache_dataset import cache_latents, cache_prompts, preview_condition_key
+from trainer.recipes.cache_dataset import cache_latents, cache_prompts, load_text, preview_condition_key
 from trainer.recipes.export_lora import checkpoint_step
 from trainer.runtime.control import Control
 from trainer.runtime.device import choose_device, compute_dtype, release_memory
@@ -82,18 +80,14 @@ def render_previews(parts: PreviewParts, step: int) -> list[Path]:
 def render_row(parts: PreviewParts, row: SampleRow, on_step):
     """Denoise and decode one row; uint8 (F, H, W, 3)."""
     sample = parts.job.sample
-    text = {
-        prompt: pad_rows(parts.cache.load(text_key(prompt, parts.base.text_fingerprint))["text_LD"])
-        for prompt in (row.prompt, sample.negative_prompt)
-    }
     condition = parts.cache.load(preview_condition_key(parts.job, row, parts.base))["condition_CTHW"]
     latents_CTHW = denoise(
         parts.experts,
         sampling_scheduler(parts.base, sample.shift),
         DenoiseRequest(
             condition_CTHW=condition,
-            text_LD=text[row.prompt],
-            negative_text_LD=text[sample.negative_prompt],
+            prompt_LD=load_text(parts.cache, row.prompt, parts.base),
+            negative_LD=load_text(parts.cache, sample.negative_prompt, parts.base),
             steps=sample.steps,
             guidance_high=sample.guidance_high,
             guidance_low=sample.guidance_low,
