@@ -23,9 +23,18 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from trainer.data.pictures import Picture, exif_orientation, resize_crop, upright_rgb
+from trainer.data.pictures import Picture, cover_frame, exif_orientation, resize_crop, upright_rgb
 from trainer.errors import TrainerError
 from trainer.protocol.job import ClipSpec, TrainedSize
+
+__all__ = [
+    "ClipChangedError",
+    "UnreadableClipError",
+    "check_source",
+    "cover_frame",
+    "read_frames",
+    "read_image",
+]
 
 _EARLIER_SECONDS = 3
 """How much earlier the second seek goes when the first one lands behind the first wanted frame."""
