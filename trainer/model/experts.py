@@ -29,7 +29,7 @@ class ExpertNotLoadedError(TrainerError):
 
 
 class Experts:
-    """One or two transformers on one device.
+    """One or two transformers on one device, in one number type.
 
     Attributes:
         transformers: By expert.
@@ -74,13 +74,19 @@ class Experts:
         except KeyError:
             raise ExpertNotLoadedError(expert) from None
 
-    def device_of(self, expert: Expert) -> torch.device:
-        """Where the expert computes."""
-        return self.transformer(expert).patch_embedding.weight.device
+    @property
+    def device(self) -> torch.device:
+        """Where the experts compute."""
+        return self._any_weight.device
 
-    def dtype_of(self, expert: Expert) -> torch.dtype:
-        """Number type that the expert takes and gives; its LoRA and its norms keep float32."""
-        return self.transformer(expert).patch_embedding.weight.dtype
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type that the experts take and give; their LoRA and norms keep float32."""
+        return self._any_weight.dtype
+
+    @property
+    def _any_weight(self) -> Tensor:
+        return next(iter(self.transformers.values())).patch_embedding.weight
 
     def predict(
         self,
@@ -102,18 +108,16 @@ class Experts:
             text_BLD: Rows of the prompts, padded to 512.
 
         Returns:
-            16 channels, in the expert's number type, on its device.
+            16 channels, in the experts' number type, on their device.
 
         Raises:
             ExpertNotLoadedError: this run did not load it.
         """
         transformer = self.transformer(expert)
-        device, dtype = self.device_of(expert), self.dtype_of(expert)
-        noisy_BCTHW = noisy_BCTHW.to(device)
-        hidden = expert_input(noisy_BCTHW, condition_BCTHW.to(noisy_BCTHW)).to(dtype)
+        noisy_BCTHW = noisy_BCTHW.to(self.device)
         return transformer(
-            hidden_states=hidden,
-            timestep=timesteps_B.to(device),
-            encoder_hidden_states=text_BLD.to(device, dtype),
+            hidden_states=expert_input(noisy_BCTHW, condition_BCTHW.to(noisy_BCTHW)).to(self.dtype),
+            timestep=timesteps_B.to(self.device),
+            encoder_hidden_states=text_BLD.to(self.device, self.dtype),
             return_dict=False,
         )[0]
