@@ -62,6 +62,12 @@ def build_job(
         NothingToTrainError: no clip is left.
     """
     notes: list[str] = []
+    asked, taken = (
+        project.settings.datasets.num_frames,
+        valid_frame_count(project.settings.datasets.num_frames),
+    )
+    if asked != taken:
+        notes.append(f"{taken} frames are used instead of {asked}: the model takes 4n + 1 of them.")
     clips: list[ClipSpec] = []
     for clip in project.clips:
         if clip.rejected:
