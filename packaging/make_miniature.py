@@ -43,6 +43,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel  # noqa: E402
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm  # noqa: E402
 from miniature_learning import (  # noqa: E402
     LatentBank,
     LoraSettings,
@@ -67,12 +68,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from transformers import T5TokenizerFast, UMT5EncoderModel  # noqa: E402
 
 from trainer.model.miniature import MiniatureConfig, build_miniature  # noqa: E402
-from wan_studio.services.demo_clips import (  # noqa: E402
-    DEMO_CLIP_COUNT,
-    DEMO_DEGREES_PER_SECOND,
-    demo_caption,
-    demo_scene,
-)
+from wan_studio.services.demo_scenes import DEMO_DEGREES_PER_SECOND, demo_caption, demo_scene  # noqa: E402
 from wan_studio.services.scene import Camera, Scene  # noqa: E402
 from wan_studio.services.scene_angle import estimate_azimuths  # noqa: E402
 from wan_studio.services.scene_renderer import orbit  # noqa: E402
@@ -187,6 +183,9 @@ def main() -> int:
     while len(library) < plan.first_tracks:
         time.sleep(0.1)
     log(f"{len(library)} scenes drawn; training starts")
+    if arguments.compile_norms:
+        WanRMS_norm.forward = torch.compile(WanRMS_norm.forward, dynamic=True)
+        torch._dynamo.config.recompile_limit = 64
     if arguments.channels_last:
         parts.vae.to(memory_format=torch.channels_last_3d)
     metrics: dict[str, object] = {
@@ -218,6 +217,7 @@ def read_arguments() -> argparse.Namespace:
         "--vae-share", type=float, default=0.5, help="of the minutes; 0 keeps the resumed VAE"
     )
     parser.add_argument("--channels-last", action="store_true", help="memory layout of the VAE")
+    parser.add_argument("--compile-norms", action="store_true", help="fuse the VAE's norms; needs a compiler")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="everything at toy size, to see that it runs")
     return parser.parse_args()
@@ -402,7 +402,7 @@ def angles(
 def teach_orbit(parts: Parts, plan: Plan) -> dict[str, list[float]]:
     """A LoRA for each expert on what the demo's clips show; returns each one's loss at start and end."""
     clips, captions = [], []
-    for index in range(DEMO_CLIP_COUNT):
+    for index in range(8):
         scene, camera = demo_scene(index)
         for offset in (0.0, 17.0, 34.0):
             side = max(plan.size, 48)
