@@ -16,8 +16,8 @@ from typing import TextIO
 HEARTBEAT_SECONDS = 30
 LOG_TAIL_LINES = 15
 
-# Worth a plain line where there is no terminal: 10 MB and more.
-LARGE_DOWNLOAD = re.compile(r"downloading .*(\d\d\.\d MB| GB)$")
+# Worth a plain line where there is no terminal: downloads of 10 MB and more, ten packages and more.
+LARGE_STAGE = re.compile(r"downloading .*(\d\d\.\d MB| GB)$|unpacking \d\d")
 
 # What a failed install most often means, by what pip then says.
 ADVICE = (
@@ -46,13 +46,13 @@ def say(text: str) -> None:
 
 def stage_of(line: str) -> str:
     """What a line of pip's output means, in words; empty where it says nothing new."""
-    line = line.strip()
+    line = line.strip().replace("%2B", "+")
     if found := re.match(r"Downloading (?:\S*/)?([\w.]+)-(\d[^-\s]*)\S* \(([\d.]+ [kMG]?B)\)", line):
         name, version, size = found.groups()
         return "" if ".metadata" in line else f"downloading {name} {version.removesuffix('.tar.gz')}, {size}"
     if found := re.match(r"Installing collected packages: (.*)", line):
         return f"unpacking {len(found[1].split(','))} packages"
-    if found := re.match(r"(?:Collecting|Processing|Building wheel for) (?:\S*/)?([\w.-]+)", line):
+    if found := re.match(r"(?:Collecting|Processing|Building wheel for) (?:.*/)?([\w.-]+)", line):
         return f"looking at {found[1]}"
     return ""
 
@@ -73,7 +73,7 @@ class Progress:
         elif (stage := stage_of(line)) and stage != self._stage:
             self._stage, self._percent = stage, ""
             self._stage_began = self._last_beat = time.monotonic()
-            if not self._is_live and (stage.startswith("unpacking") or LARGE_DOWNLOAD.match(stage)):
+            if not self._is_live and LARGE_STAGE.match(stage):
                 print(f"  {stage}", file=self._stream, flush=True)
         self.tick()
 

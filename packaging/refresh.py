@@ -89,14 +89,19 @@ def tree_lines(path: Path, root: Path, depth: int = 0) -> Iterator[str]:
     if not path.is_dir() or path.relative_to(root).as_posix() in SHOWN_AS_ONE_LINE:
         return
     for child in sorted(path.iterdir(), key=lambda one: (one.is_dir(), one.name)):
-        if child.name.startswith((".", "__init__", "__pycache__")) or child.suffix == ".pyc":
-            continue
-        yield from tree_lines(child, root, depth + 1)
+        if child.name != "__init__.py" and not child.name.startswith(".") and holds_files(child):
+            yield from tree_lines(child, root, depth + 1)
+
+
+def holds_files(path: Path) -> bool:
+    """Whether it is more than what Python or a removed folder left behind."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return any(file.is_file() and "__pycache__" not in file.parts for file in files)
 
 
 def write_tree(root: Path) -> str:
     """The whole tree as a block for the README."""
-    tops = [root / name for name in TOP_LEVEL if (root / name).exists()]
+    tops = [root / name for name in TOP_LEVEL if holds_files(root / name)]
     return "\n".join(["```text", *(line for top in tops for line in tree_lines(top, root)), "```", ""])
 
 
