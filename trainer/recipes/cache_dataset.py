@@ -6,10 +6,13 @@ caption costs only itself. The text encoder and the VAE's encoder are needed her
 
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.data.batches import TrainingItem
+from trainer.data.batches import CLEAN, CONDITION, TEXT_ROWS, TrainingItem
 from trainer.data.cache_keys import text_key
 from trainer.data.clip_frames import check_source, cover_frame, read_frames, read_image
 from trainer.data.tensor_cache import TensorCache, cache_key
@@ -48,7 +51,7 @@ def cache_prompts(
             control.raise_if_stopped()
             report.progress(done, prompt)
             (rows_LD,) = encode_prompts(encoder, [prompt])
-            cache.store(text_key(prompt, base.text_fingerprint), {"text_LD": rows_LD.cpu()})
+            cache.store(text_key(prompt, base.text_fingerprint), {TEXT_ROWS: rows_LD.cpu()})
         report.progress(len(missing))
         del encoder
         release_memory()
@@ -82,19 +85,19 @@ def cache_latents(
             latents = encode_clip(vae, frames)
             cache.store(
                 item.latents_key,
-                {"clean_CTHW": latents.x0_CTHW.cpu(), "condition_CTHW": latents.y_CTHW.cpu()},
+                {CLEAN: latents.x0_CTHW.cpu(), CONDITION: latents.y_CTHW.cpu()},
             )
         for done, row in enumerate(rows, start=len(missing)):
             control.raise_if_stopped()
             report.progress(done, row.image or Path(job.clips[row.clip].source).name)
             condition = encode_condition(vae, first_frame(job, row), row.num_frames)
-            cache.store(preview_condition_key(job, row, base), {"condition_CTHW": condition.cpu()})
+            cache.store(preview_condition_key(job, row, base), {CONDITION: condition.cpu()})
         report.progress(len(missing) + len(rows))
         del vae
         release_memory()
 
 
-def first_frame(job: JobSpec, row: SampleRow):
+def first_frame(job: JobSpec, row: SampleRow) -> NDArray[np.uint8]:
     """The control image of a preview: its own picture, or the clip's first frame; (H, W, 3) uint8."""
     if row.image:
         return cover_frame(read_image(Path(row.image)), row.size.width, row.size.height)
@@ -115,12 +118,12 @@ def preview_condition_key(job: JobSpec, row: SampleRow, base: BaseModel) -> str:
             "bytes": clip.source_bytes,
             "modified": clip.source_modified_ns,
             "frame": clip.windows[0][0],
-            "crop": clip.sizes[0].crop,
+            "crop": msgspec.to_builtins(clip.sizes[0].crop),
         }
     return cache_key(
         "preview_condition",
         PREVIEW_CONDITION_FORMAT,
-        size=row.size,
+        size=msgspec.to_builtins(row.size),
         num_frames=row.num_frames,
         vae=base.vae_fingerprint,
         **picture,
@@ -129,4 +132,4 @@ def preview_condition_key(job: JobSpec, row: SampleRow, base: BaseModel) -> str:
 
 def load_text(cache: TensorCache, prompt: str, base: BaseModel) -> Tensor:
     """A cached prompt's rows (L, D)."""
-    return cache.load(text_key(prompt, base.text_fingerprint))["text_LD"]
+    return cache.load(text_key(prompt, base.text_fingerprint))[TEXT_ROWS]

@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from trainer.data.batches import CONDITION
 from trainer.data.tensor_cache import TensorCache
 from trainer.errors import TrainerError
 from trainer.model.experts import Experts
 from trainer.model.layouts import BaseModel, open_base
 from trainer.model.load import load_expert, load_vae, sampling_scheduler
 from trainer.model.lora import add_lora, load_lora_state
-from trainer.model.sampling import DenoiseRequest, denoise
+from trainer.model.sampling import DenoiseRequest, OnStep, denoise
 from trainer.model.vae import decode_latents
 from trainer.output.lora_file import read_lora_file
 from trainer.output.preview_files import write_preview
@@ -77,10 +80,10 @@ def render_previews(parts: PreviewParts, step: int) -> list[Path]:
     return videos
 
 
-def render_row(parts: PreviewParts, row: SampleRow, on_step):
+def render_row(parts: PreviewParts, row: SampleRow, on_step: OnStep) -> NDArray[np.uint8]:
     """Denoise and decode one row; uint8 (F, H, W, 3)."""
     sample = parts.job.sample
-    condition = parts.cache.load(preview_condition_key(parts.job, row, parts.base))["condition_CTHW"]
+    condition = parts.cache.load(preview_condition_key(parts.job, row, parts.base))[CONDITION]
     latents_CTHW = denoise(
         parts.experts,
         sampling_scheduler(parts.base, sample.shift),

@@ -294,7 +294,7 @@ def write_loras(parts: Parts, state: TrainingState, folder: Path) -> None:
             dtype=job.save.dtype,
             rank=job.target.rank,
             alpha=job.target.alpha or float(job.target.rank),
-            metadata=lora_metadata(parts, expert, state.step),
+            metadata={},
         )
         write_lora_file(folder / lora_file_name(expert), lora, spec)
 

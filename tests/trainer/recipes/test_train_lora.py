@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.jobs import preview_row, small_job
+from trainer.errors import TrainerError
 from trainer.model.layouts import open_base
 from trainer.model.load import load_expert
 from trainer.protocol.commands import Pause, PreviewNow, SaveNow, SetLearningRate, Stop, Unpause
@@ -68,6 +69,7 @@ def of_type(events: list[Event], kind: type) -> list:
 @pytest.fixture
 def make_run(tmp_path, miniature_folder):
     def make(name: str = "run", **sections) -> Run:
+        (tmp_path / name).mkdir(exist_ok=True)
         return Run(RunFolder(tmp_path / name), small_job(tmp_path / "data", miniature_folder, **sections))
 
     return make
@@ -80,9 +82,9 @@ def reference_step(
     job = parts.job
     (item,) = parts.batches.batch_at(expert.value, parts.turns.steps_taken(expert, step))
     cached = parts.cache.load(item.latents_key)
-    x0, y = cached["clean_CTHW"].float()[None], cached["condition_CTHW"].float()[None]
+    x0, y = cached["clean"].float()[None], cached["condition"].float()[None]
     text = torch.zeros(1, 512, 64)
-    rows = parts.cache.load(item.text_key)["text_LD"].float()
+    rows = parts.cache.load(item.text_key)["rows"].float()
     text[0, : len(rows)] = rows
 
     generator = generator_for(job.training.seed, "step", step, 0)
@@ -267,7 +269,6 @@ def test_previews_are_videos_of_the_chosen_frames_and_a_failing_one_only_warns(m
         "broken", training={"steps": 2}, sample={"every": 2, "steps": 2, "rows": (preview_row(),)}
     )
     monkey = broken.folder.previews_folder
-    broken.folder.path.mkdir(parents=True)
     monkey.write_text("a file where the folder should be")
     events = broken.go()
     assert "preview" in of_type(events, Warned)[-1].message.lower()
@@ -288,5 +289,5 @@ def test_the_second_run_finds_everything_cached(make_run, monkeypatch):
 def test_a_missing_clip_is_named_before_the_first_step(make_run):
     run = make_run()
     Path(run.job.clips[1].source).unlink()
-    with pytest.raises(recipe.TrainerError, match="clip1"):
+    with pytest.raises(TrainerError, match="clip1"):
         run.go()
