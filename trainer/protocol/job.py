@@ -6,7 +6,7 @@ with its default.
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -17,6 +17,10 @@ Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[int, Meta(ge=0)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 PixelSize = Annotated[int, Meta(ge=16, multiple_of=16)]
+LearningRate = Annotated[float, Meta(gt=0.0, le=1.0)]
+Rank = Annotated[int, Meta(ge=1, le=1024)]
+Shift = Annotated[float, Meta(gt=0.0)]
+Guidance = Annotated[float, Meta(ge=0.0)]
 FileName = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\\/:*?\"<>|\x00-\x1f]+$")]
 
 
@@ -45,28 +49,76 @@ class ModelSection(Section, frozen=True, kw_only=True):
     base: str = MINIATURE
 
 
+TimestepType = Literal["linear", "sigmoid", "shift", "weighted"]
+TimestepBias = Literal["balanced", "high_noise", "low_noise"]
+
+
 class MultistageSection(Section, frozen=True, kw_only=True):
-    """MULTISTAGE: which experts train and how they take turns.
+    """MULTISTAGE: which experts train, how they take turns, and where one differs from the other.
+
+    Fields that begin with `high_` or `low_` override the field of the same name in TARGET or
+    TRAINING for that expert; None takes the common value.
 
     Attributes:
-        switch_every: Optimizer steps that one expert takes before the other takes over.
-        boundary: Noise level (0..1) that divides the experts; None takes the model's own.
+        switch_every: Optimizer steps of one turn.
+        high_share: Share of the steps that the high-noise expert gets when both train; kept by giving
+            it that share of the turns, whatever their length.
+        boundary: Noise level (0..1) that divides the experts; None takes the model's own (0.9);
+            0.875 reproduces ai-toolkit.
+        boundary_overlap: How far past the boundary each expert also trains, as a noise level.
+        high_steps: Most optimizer steps of the high-noise expert; then all turns are the other's.
+        low_steps: The same for the low-noise expert.
     """
 
     stages: Literal["both", "high", "low"] = "both"
     switch_every: Positive = 10
+    high_share: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.5
     boundary: Annotated[float, Meta(gt=0.0, lt=1.0)] | None = None
+    boundary_overlap: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.0
+    high_steps: Positive | None = None
+    low_steps: Positive | None = None
+    high_learning_rate: LearningRate | None = None
+    low_learning_rate: LearningRate | None = None
+    high_rank: Rank | None = None
+    low_rank: Rank | None = None
+    high_timestep_type: TimestepType | None = None
+    low_timestep_type: TimestepType | None = None
+    high_timestep_bias: TimestepBias | None = None
+    low_timestep_bias: TimestepBias | None = None
+    high_timestep_shift: Shift | None = None
+    low_timestep_shift: Shift | None = None
+
+    def override(self, expert: Expert, field: str) -> Any:
+        """The expert's own value of a field of TARGET or TRAINING; None where it has none."""
+        return getattr(self, f"{'high' if expert is Expert.HIGH else 'low'}_{field}")
 
 
 class TargetSection(Section, frozen=True, kw_only=True):
-    """TARGET: the shape of the LoRA; alpha None means alpha = rank, a scale of one."""
+    """TARGET: the shape of the LoRA.
 
-    rank: Annotated[int, Meta(ge=1, le=1024)] = 16
+    Attributes:
+        type: LoRA; DoRA (weight-decomposed); LoKr (Kronecker factors).
+        alpha: Strength times rank; None means alpha = rank, a strength of one.
+        dropout: Share of the LoRA's inputs dropped while training.
+        only_if_contains: Layers (original names, e.g. "self_attn") to train; empty trains all ten
+            linears of every block.
+        ignore_if_contains: Layers not to train.
+        start_high: Path of a LoRA file that the high-noise expert starts from; empty starts anew.
+        start_low: The same for the low-noise expert.
+    """
+
+    type: Literal["lora", "dora", "lokr"] = "lora"
+    rank: Rank = 16
     alpha: Annotated[float, Meta(gt=0.0)] | None = None
+    dropout: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+    only_if_contains: tuple[str, ...] = ()
+    ignore_if_contains: tuple[str, ...] = ()
+    start_high: str = ""
+    start_low: str = ""
 
 
 class SaveSection(Section, frozen=True, kw_only=True):
-    """SAVE: type of the LoRA files, steps between checkpoints, checkpoints kept."""
+    """SAVE: type of the LoRA files, steps between checkpoints, checkpoints kept beside pinned ones."""
 
     dtype: Literal["bf16", "fp16", "fp32"] = "bf16"
     every: Positive = 250
@@ -74,16 +126,62 @@ class SaveSection(Section, frozen=True, kw_only=True):
 
 
 class TrainingSection(Section, frozen=True, kw_only=True):
-    """TRAINING: optimizer steps over both experts together, and how each step is taken."""
+    """TRAINING: optimizer steps over both experts together, and how each step is taken.
+
+    Attributes:
+        warmup_steps: Steps of each expert over which its learning rate rises from zero.
+        timestep_shift: Of the timestep type "shift".
+        stratified_timesteps: Draw timesteps so that every part of the distribution is visited in turn.
+        huber_delta: Where the Huber loss turns from squared to absolute.
+        ema_decay: Decay of the moving average of the LoRA that is saved and previewed; 0 is off.
+        diff_output_preservation: Keep the base's output for the caption in which the trigger is
+            replaced by the class word (or for `preservation_prompt`, if set).
+        blank_prompt_preservation: Keep the base's output for the empty prompt.
+        preservation_multiplier: Weight of the preservation loss.
+        regularization_share: Share of each expert's batches taken from regularization data sets,
+            where there are any.
+    """
 
     steps: Positive = 2000
-    learning_rate: Annotated[float, Meta(gt=0.0, le=1.0)] = 1e-4
+    learning_rate: LearningRate = 1e-4
     batch_size: Positive = 1
     gradient_accumulation: Positive = 1
+    optimizer: Literal["adamw8bit", "adamw", "adafactor", "prodigy", "lion"] = "adamw8bit"
+    lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warmup_steps: NonNegative = 0
     weight_decay: Annotated[float, Meta(ge=0.0)] = 1e-4
     max_grad_norm: Annotated[float, Meta(gt=0.0)] = 1.0
+    loss: Literal["mse", "mae", "huber"] = "mse"
+    huber_delta: Annotated[float, Meta(gt=0.0)] = 0.1
+    timestep_type: TimestepType = "linear"
+    timestep_bias: TimestepBias = "balanced"
+    timestep_shift: Shift = 5.0
+    stratified_timesteps: bool = False
+    ema_decay: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+    diff_output_preservation: bool = False
+    diff_output_preservation_class: str = "person"
+    preservation_prompt: str = ""
+    blank_prompt_preservation: bool = False
+    preservation_multiplier: Annotated[float, Meta(ge=0.0)] = 1.0
+    regularization_share: Fraction = 0.5
     gradient_checkpointing: bool = True
     seed: NonNegative = 42
+
+
+class AdvancedSection(Section, frozen=True, kw_only=True):
+    """ADVANCED.
+
+    Attributes:
+        differential_guidance: Push the target past the truth, away from the prediction.
+        differential_guidance_scale: How far; 1 is the plain target.
+        validation_every: Steps between losses on the held-out clips, at fixed noise; 0 is never.
+        validation_timesteps: Noise levels of each expert's interval at which they are measured.
+    """
+
+    differential_guidance: bool = False
+    differential_guidance_scale: Annotated[float, Meta(gt=0.0)] = 3.0
+    validation_every: NonNegative = 100
+    validation_timesteps: Positive = 4
 
 
 class CropBox(Section, frozen=True, kw_only=True):
@@ -124,6 +222,7 @@ class ClipSpec(Section, frozen=True, kw_only=True):
             the stream's time base; 4n+1 of them. A time stamp may repeat (slow sources).
         sizes: The bucket of each chosen resolution, with the part of the picture that fills it.
         caption: Final prompt text: trigger filled in, default caption applied.
+        flip: How the upright picture is mirrored; the caption is already changed to match.
     """
 
     source: str
@@ -132,22 +231,41 @@ class ClipSpec(Section, frozen=True, kw_only=True):
     windows: Annotated[tuple[Annotated[tuple[int, ...], Meta(min_length=1)], ...], Meta(min_length=1)]
     sizes: Annotated[tuple[TrainedSize, ...], Meta(min_length=1)]
     caption: str
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
 
 
 class DatasetSection(Section, frozen=True, kw_only=True):
     """DATASETS: one list of clips.
 
+    Three numbers that peers mix up: `weight` is how often its clips are drawn, `loss_weight` what
+    they count in the loss, `lora_strength` how strong the LoRA is while they train.
+
     Attributes:
+        role: Train on it; train on it to keep what the base knows (its own share of the batches, no
+            trigger); or only measure the validation loss on it.
         num_frames: Frames asked for; a clip too short for them has fewer in its windows.
         resolutions: Side of the square whose area a bucket keeps, in pixels.
         repeats: Times that each clip appears in one pass over the data.
+        weight: Further times, may be a fraction: 0.5 takes half of the clips in each pass, in turn.
+        caption_dropout: Share of draws that train without the caption.
+        caption_dropout_to: What a dropped caption becomes: truly empty, or the trigger word alone.
+        trigger: The data set's own trigger word (for dropout and preservation); empty takes the job's.
+        condition_noise: Noise added to the condition's latents, as a standard deviation.
     """
 
     name: str
     clips: Annotated[tuple[ClipSpec, ...], Meta(min_length=1)]
+    role: Literal["training", "regularization", "validation"] = "training"
     num_frames: Positive
     resolutions: Annotated[tuple[PixelSize, ...], Meta(min_length=1)]
     repeats: Positive = 1
+    weight: Annotated[float, Meta(gt=0.0)] = 1.0
+    loss_weight: Annotated[float, Meta(ge=0.0)] = 1.0
+    lora_strength: float = 1.0
+    caption_dropout: Fraction = 0.0
+    caption_dropout_to: Literal["empty", "trigger"] = "empty"
+    trigger: str = ""
+    condition_noise: Annotated[float, Meta(ge=0.0)] = 0.0
 
 
 class SampleRow(Section, frozen=True, kw_only=True):
@@ -156,6 +274,7 @@ class SampleRow(Section, frozen=True, kw_only=True):
     Attributes:
         image: Path of the control image; empty takes the first frame of `clip`.
         clip: Index into the clips of all data sets in their order.
+        steps: Denoising steps; None takes the section's, as do the three below.
     """
 
     prompt: str
@@ -164,6 +283,10 @@ class SampleRow(Section, frozen=True, kw_only=True):
     size: BucketSize
     num_frames: Positive
     seed: NonNegative = 42
+    steps: Positive | None = None
+    guidance_high: Guidance | None = None
+    guidance_low: Guidance | None = None
+    negative_prompt: str | None = None
 
 
 class SampleSection(Section, frozen=True, kw_only=True):
@@ -171,16 +294,22 @@ class SampleSection(Section, frozen=True, kw_only=True):
 
     Attributes:
         every: Optimizer steps between previews; 0 renders none.
+        at_start: Also before the first step, to compare with.
+        sampler: UniPC (the model's own) or Euler, both on flow matching's noise levels.
+        walk_seed: Add the number of the preview round to each row's seed.
         guidance_high: Classifier-free guidance while the high-noise expert denoises.
         guidance_low: The same for the low-noise expert.
         shift: Flow shift of the sampler's noise levels.
     """
 
     every: NonNegative = 250
+    at_start: bool = True
+    sampler: Literal["unipc", "euler"] = "unipc"
+    walk_seed: bool = False
     rows: tuple[SampleRow, ...] = ()
     steps: Positive = 20
-    guidance_high: Annotated[float, Meta(ge=0.0)] = 3.5
-    guidance_low: Annotated[float, Meta(ge=0.0)] = 3.5
+    guidance_high: Guidance = 3.5
+    guidance_low: Guidance = 3.5
     shift: Annotated[float, Meta(gt=0.0)] = 5.0
     negative_prompt: str = ""
 
@@ -198,6 +327,7 @@ class JobSpec(Section, frozen=True, kw_only=True):
     target: TargetSection = TargetSection()
     save: SaveSection = SaveSection()
     training: TrainingSection = TrainingSection()
+    advanced: AdvancedSection = AdvancedSection()
     datasets: Annotated[tuple[DatasetSection, ...], Meta(min_length=1)]
     sample: SampleSection = SampleSection()
     cache_folder: str

@@ -51,13 +51,19 @@ def render_previews(parts: PreviewParts, step: int) -> list[Path]:
     """
     rows = parts.job.sample.rows
     videos: list[Path] = []
-    with parts.reporter.phase(Phase.PREVIEWING, len(rows) * parts.job.sample.steps, "denoising steps") as report:
+    with parts.reporter.phase(
+        Phase.PREVIEWING, len(rows) * parts.job.sample.steps, "denoising steps"
+    ) as report:
         for number, row in enumerate(rows):
             before = number * parts.job.sample.steps
             try:
                 frames = render_row(parts, row, lambda done, _: report.progress(before + done, row.prompt))  # noqa: B023
                 files = write_preview(
-                    parts.run.previews(step), number, frames, PREVIEW_FRAMES_PER_SECOND, settings_of(parts.job, row, step)
+                    parts.run.previews(step),
+                    number,
+                    frames,
+                    PREVIEW_FRAMES_PER_SECOND,
+                    settings_of(parts.job, row, step),
                 )
             except (TrainerError, torch.cuda.OutOfMemoryError, OSError) as error:
                 parts.reporter.warn(
