@@ -110,7 +110,7 @@ def write_preview(
 def read_previews(folder: Path) -> list[dict[str, Any]]:
     """The entries of the folder's ``previews.json`` by row; none when it is missing or damaged."""
     try:
-        listed = json.loads((folder / PREVIEWS_FILE).read_bytes())["previews"]
+        listed = list(json.loads((folder / PREVIEWS_FILE).read_bytes())["previews"])
     except (OSError, ValueError, KeyError, TypeError):
         return []
     return [entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get("row"), int)]
@@ -149,7 +149,6 @@ def _encode_video(path: Path, frames_FHWC: NDArray[np.uint8], fps: Fraction) -> 
                 format="yuv420p",
                 dst_colorspace=Colorspace.ITU709,
                 dst_color_range=ColorRange.MPEG,
-                dst_color_primaries=None,
                 interpolation="AREA",
             )
             frame.color_primaries, frame.color_trc = ColorPrimaries.BT709, ColorTrc.BT709

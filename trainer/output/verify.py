@@ -5,6 +5,7 @@ file is silently without effect. Here every key must belong to a layer of the mo
 layer must have its keys.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def verify_lora_file(
         module: halves["lora_A"].shape[0] if halves["lora_A"].ndim == 2 else 0
         for module, halves in modules.items()
     }
-    rank = max(ranks.values())
+    rank = Counter(ranks.values()).most_common(1)[0][0]
     _refuse(
         path, f"layers whose rank is not {rank}, or 0", [m for m, r in ranks.items() if r != rank or r == 0]
     )
