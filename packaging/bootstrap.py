@@ -115,9 +115,13 @@ def environment_python() -> Path:
 
 def environment_version() -> str:
     """`3.11` of an environment that starts and that the project supports; empty otherwise."""
-    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return supported_version(environment_python())
+
+
+def supported_version(python: str | Path) -> str:
+    """`3.11` of an interpreter that starts and that the project supports; empty otherwise."""
     try:
-        printed = _output_of([environment_python(), "-c", code]).strip()
+        printed = _output_of([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
     except OSError:
         return ""
     return printed if printed and is_supported([int(number) for number in printed.split(".")]) else ""
@@ -355,7 +359,7 @@ def start_with_other_python(arguments: Sequence[str]) -> int:
     """Starts this file again with a Python that the project supports."""
     for minor in (12, 13, 11):
         other = shutil.which(f"python3.{minor}")
-        if other:
+        if other and supported_version(other):  # a version manager's stand-in is there, but does not start
             return hand_over([other, str(Path(__file__).resolve()), *arguments], Path.cwd())
     found = "{}.{}".format(*sys.version_info[:2])
     say(
