@@ -5,6 +5,7 @@
     python3 packaging/bootstrap.py run         the window
     python3 packaging/bootstrap.py train ...   a training run by command
     python3 packaging/bootstrap.py doctor      what this machine has and lacks
+    python3 packaging/bootstrap.py resume RUN | stop RUN | export RUN
 
 Standard library only, Linux and Windows. The first start takes minutes, every later one a moment: a
 stamp in `.venv` says what was installed, and only a change of the pins, of the Python or of the
@@ -43,7 +44,8 @@ LOG = ENVIRONMENT / "install.log"
 PYPROJECT = ROOT / "pyproject.toml"
 CONSTRAINTS = ROOT / "packaging" / "constraints.txt"
 
-COMMANDS = ("demo", "test", "run", "train", "doctor")
+COMMANDS = ("demo", "test", "run", "train", "doctor", "resume", "stop", "export")
+WITH_WINDOW_OR_WITHOUT = ("demo", "train")
 EXTRAS = ("train", "dev")
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 PIP_ZIPAPP = "https://bootstrap.pypa.io/pip/pip.pyz"
@@ -337,8 +339,8 @@ def child_command(
     app = [str(python), "-P", "-m", "wan_studio"]
     if command == "run":
         return [*app, *arguments]
-    must_add_headless = command != "doctor" and not can_show_window and "--headless" not in arguments
-    return [*app, command, *arguments, *(["--headless"] if must_add_headless else [])]
+    is_changed = command in WITH_WINDOW_OR_WITHOUT and not can_show_window and "--headless" not in arguments
+    return [*app, command, *arguments, *(["--headless"] if is_changed else [])]
 
 
 def hand_over(command: Sequence[str], folder: Path) -> int:
@@ -381,7 +383,8 @@ def main(arguments: Sequence[str]) -> int:
         return start_with_other_python(arguments)
     try:
         python = prepare()
-        can_show_window = command == "doctor" or "--headless" in others or has_qt_libraries(LOG)
+        needs_qt = command in ("run", "test", *WITH_WINDOW_OR_WITHOUT) and "--headless" not in others
+        can_show_window = not needs_qt or has_qt_libraries(LOG)
         if command == "run" and not can_show_window:
             return 1
         folder = ROOT if command == "test" else Path.cwd()
