@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from threading import Condition
 
 import numpy as np
+from numpy.typing import NDArray
 from PySide6.QtCore import QObject, QSize, Qt, QThread, Signal
 from PySide6.QtGui import QImage
 
@@ -84,7 +85,7 @@ class FrameRequester(QThread):
                     reader, opened = None, None
                     reader = self._open_reader(wish.source)
                     opened = wish.source
-                image = _image(reader.read(wish.frame), wish)
+                image = _image(reader, wish)
             except (AppError, OSError, ValueError, IndexError) as error:
                 _log.warning("Frame %s of %s: %s", wish.frame, wish.source.path, error)
                 self.frame_failed.emit(wish, str(error))
@@ -101,24 +102,30 @@ class FrameRequester(QThread):
             return None if self._is_ending else wish
 
 
-def _image(frame_HWC: np.ndarray, wish: FrameRequest) -> QImage:
+def _image(reader: FrameReader, wish: FrameRequest) -> QImage:
     """The frame as a picture with square pixels, as small as it is shown."""
-    pixels = np.ascontiguousarray(frame_HWC)
-    height, width = pixels.shape[:2]
-    image = QImage(pixels.data, width, height, 3 * width, QImage.Format.Format_RGB888)
     smooth = Qt.TransformationMode.SmoothTransformation
     if wish.trained_size is not None:
         crop, size = wish.trained_size.crop, wish.trained_size
         # The bucket's own pixels first: what is shown has exactly the detail that trains.
-        image = image.copy(crop.left, crop.top, crop.width, crop.height).scaled(
-            size.width, size.height, Qt.AspectRatioMode.IgnoreAspectRatio, smooth
-        )
-    elif wish.source.pixel_aspect != 1.0:
-        image = image.scaled(
-            round(width * wish.source.pixel_aspect), height, Qt.AspectRatioMode.IgnoreAspectRatio, smooth
-        )
-    if wish.display_size.isValid() and (
-        image.width() > wish.display_size.width() or image.height() > wish.display_size.height()
-    ):
-        image = image.scaled(wish.display_size, Qt.AspectRatioMode.KeepAspectRatio, smooth)
-    return image.copy()
+        image = _as_image(reader.read(wish.frame)).copy(crop.left, crop.top, crop.width, crop.height)
+        image = image.scaled(size.width, size.height, Qt.AspectRatioMode.IgnoreAspectRatio, smooth)
+        if _is_larger(image, wish.display_size):
+            image = image.scaled(wish.display_size, Qt.AspectRatioMode.KeepAspectRatio, smooth)
+        return image.copy()
+    if not wish.display_size.isValid():
+        return _as_image(reader.read(wish.frame)).copy()
+    return _as_image(
+        reader.read_scaled(wish.frame, wish.display_size.width(), wish.display_size.height())
+    ).copy()
+
+
+def _as_image(frame_HWC: NDArray[np.uint8]) -> QImage:
+    """A view of the pixels; copy it before they go."""
+    pixels = np.ascontiguousarray(frame_HWC)
+    height, width = pixels.shape[:2]
+    return QImage(pixels.data, width, height, 3 * width, QImage.Format.Format_RGB888)
+
+
+def _is_larger(image: QImage, size: QSize) -> bool:
+    return size.isValid() and (image.width() > size.width() or image.height() > size.height())

@@ -1,10 +1,11 @@
 """Small parts that every page is made of: labels by role, buttons, cards, banners, empty states."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
-from PySide6.QtCore import QSize, Qt, Signal
-from PySide6.QtGui import QFontMetrics, QResizeEvent
+from PySide6.QtCore import QSize, Qt, QUrl, Signal
+from PySide6.QtGui import QDesktopServices, QFontMetrics, QResizeEvent
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -327,3 +328,8 @@ class Expander(QWidget):
     def _show(self, *, is_open: bool) -> None:
         set_icon(self._button, "caret-down" if is_open else "caret-right", "accent")
         self._content.setVisible(is_open)
+
+
+def show_in_files(path: Path) -> None:
+    """Open a folder, or the folder of a file, in the system's file manager."""
+    QDesktopServices.openUrl(QUrl.fromLocalFile(str(path if path.is_dir() else path.parent)))
