@@ -47,6 +47,7 @@ def build_job(
     sources: Mapping[str, SourceVideo],
     captions: Mapping[str, str],
     cache_folder: str,
+    problems: Mapping[str, str] | None = None,
 ) -> BuiltJob:
     """Resolve frames, buckets and prompts of every clip that is not rejected.
 
@@ -55,6 +56,7 @@ def build_job(
         sources: The probed video of each clip id; clips without one are left out with a note.
         captions: Text of each clip id's caption; a missing one counts as empty.
         cache_folder: Where latents and text embeddings are cached.
+        problems: Why a clip id has no source, a sentence each; words the note.
 
     Raises:
         NothingToTrainError: no clip is left.
@@ -66,7 +68,7 @@ def build_job(
             continue
         source = sources.get(clip.id)
         if source is None:
-            notes.append(f"{clip.source} is left out: it cannot be read.")
+            notes.append((problems or {}).get(clip.id, f"{clip.source} cannot be read.") + " It is left out.")
             continue
         caption = trains_as(
             captions.get(clip.id, ""), project.trigger, project.settings.datasets.default_caption
