@@ -91,7 +91,7 @@ class RunDesk(QObject):
             self._set_busy(-1)
             self._runs = (run, *self._runs)
             self.runs_changed.emit()
-            self._watcher.watch(run, just_started=True)
+            self._watcher.watch(run)
             on_started()
 
         self._set_busy(1)
@@ -105,7 +105,7 @@ class RunDesk(QObject):
 
         def on_done(_: object) -> None:
             self._set_busy(-1)
-            self._watcher.watch(run, just_started=True)
+            self._watcher.watch(run)
 
         self._set_busy(1)
         run_in_background(lambda: resume_run(run), on_done, self._on_failed, urgent=True)
