@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from wan_studio.domain.clip import SourceVideo
-from wan_studio.services.media_probe import UnreadableVideoError, open_media, picture_stream
+from wan_studio.services.media_probe import UnreadableVideoError, open_media, picture_stream, pts_of
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -26,7 +27,7 @@ STEP_FRAMES = 24
 """A frame at most this far ahead is reached by decoding on, which beats seeking."""
 
 _COLOURSPACE_UNSPECIFIED = 2
-_BT709 = 1
+_CONVERSION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 class FrameReader:
@@ -40,6 +41,7 @@ class FrameReader:
         self._source = source
         self._path = Path(source.path)
         self._resources = ExitStack()
+        self._reformatter = VideoReformatter()
         self._opened: tuple[InputContainer, VideoStream] | None = None
         self._frames: Iterator[VideoFrame] = iter(())
         self._position: int | None = None
@@ -101,11 +103,18 @@ class FrameReader:
 
     def _to_upright(self, frame: "VideoFrame", width: int, height: int) -> Picture:
         """Convert a decoded frame, at the given size before it is turned."""
-        options: dict[str, Any] = {"format": "rgb24", "width": width, "height": height}
-        # Without a mark, HD is BT.709, as every player has it; swscale alone would take BT.601.
-        if int(frame.colorspace) == _COLOURSPACE_UNSPECIFIED and frame.height >= 720:
-            options["src_colorspace"] = _BT709
-        picture = frame.reformat(**options).to_ndarray()
+        # A file without a tag: players take BT.709 for high definition and BT.601 below.
+        is_untagged = int(frame.colorspace) == _COLOURSPACE_UNSPECIFIED
+        is_hd = frame.width >= 1280 or frame.height > 576
+        picture = self._reformatter.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="rgb24",
+            src_colorspace=Colorspace.ITU709 if is_untagged and is_hd else None,
+            dst_color_range=ColorRange.JPEG,
+            interpolation=_CONVERSION,
+        ).to_ndarray()
         turned = np.rot90(picture, self._source.rotation // 90)
         return np.ascontiguousarray(turned, dtype=np.uint8)
 
@@ -161,12 +170,13 @@ class FrameReader:
     def _decode_to(self, wanted_pts: int) -> "VideoFrame | None":
         """Decode on until the frame; None when it is not ahead."""
         for frame in self._frames:
-            if frame.pts is None:
+            pts = pts_of(frame)
+            if pts is None:
                 continue
-            self._position = frame.pts
-            self._keep(frame, frame.pts)
-            if frame.pts >= wanted_pts:
-                return frame if frame.pts == wanted_pts else None
+            self._position = pts
+            self._keep(frame, pts)
+            if pts >= wanted_pts:
+                return frame if pts == wanted_pts else None
         self._position = None
         return None
 

@@ -124,9 +124,9 @@ def picture_stream(path: Path, container: "InputContainer") -> "VideoStream":
     Raises:
         UnreadableVideoError: there is none, or no decoder for it.
     """
-    for stream in container.streams.video:
-        if int(stream.disposition) & _ATTACHED_PICTURE:
-            continue
+    best = container.streams.best("video")
+    moving = [stream for stream in container.streams.video if not int(stream.disposition) & _ATTACHED_PICTURE]
+    for stream in sorted(moving, key=lambda stream: stream is not best):
         if getattr(stream, "codec_context", None) is None:
             raise UnreadableVideoError(
                 path, "has a video codec that is not known here.", "Convert it to H.264 (MP4)."
@@ -141,10 +141,15 @@ def rotation_of(frame: "VideoFrame") -> int:
     return round(frame.rotation / 90) * 90 % 360
 
 
+def pts_of(frame: "VideoFrame") -> int | None:
+    """Presentation time stamp of a decoded frame; old AVI files have only the decoding time."""
+    return frame.pts if frame.pts is not None else frame.dts
+
+
 def _read_first_frame(path: Path, container: "InputContainer", stream: "VideoStream") -> _FirstFrame:
     for frame in container.decode(stream):
         return _FirstFrame(
-            pts=frame.pts or 0,
+            pts=pts_of(frame) or 0,
             width=frame.width,
             height=frame.height,
             rotation=rotation_of(frame),
@@ -189,11 +194,12 @@ def _index_by_decoding(path: Path) -> tuple[int, ...]:
         stream = picture_stream(path, container)
         stream.thread_type = "AUTO"
         for frame in container.decode(stream):
-            if frame.pts is None:
+            pts = pts_of(frame)
+            if pts is None:
                 raise UnreadableVideoError(
                     path, "has frames without time stamps.", "Convert it to H.264 (MP4)."
                 )
-            index.append(frame.pts)
+            index.append(pts)
     if not index:
         raise UnreadableVideoError(
             path, "has no frame that can be decoded.", "Copy it again from its source, or convert it."
