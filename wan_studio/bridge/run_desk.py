@@ -155,5 +155,3 @@ class RunDesk(QObject):
     def _set_busy(self, change: int) -> None:
         self._busy += change
         self.busy_changed.emit(self.is_busy)
-
-

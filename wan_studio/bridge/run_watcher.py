@@ -1,6 +1,6 @@
 """Follows one run folder: its events decide what is shown, wherever the trainer runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
@@ -23,7 +23,7 @@ class WatchedRun:
     """
 
     run: RunFolder
-    state: RunState = RunState()
+    state: RunState = field(default_factory=RunState)
     is_read: bool = False
     log_tail: str = ""
 

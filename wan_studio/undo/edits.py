@@ -18,23 +18,23 @@ class ProjectEdit(QUndoCommand):
         super().__init__(text)
         self._session = session
         self._before = session.project
-        self._after = after
-        self._merge_key = merge_key
+        self.after = after
+        self.merge_key = merge_key
 
     def id(self) -> int:
         """Commands with a merge key may become one step."""
-        return _MERGING_ID if self._merge_key else -1
+        return _MERGING_ID if self.merge_key else -1
 
     def mergeWith(self, other: QUndoCommand) -> bool:  # noqa: N802 - Qt's name
         """Take a following edit of the same thing into this one, e.g. the next letter of a name."""
-        if not isinstance(other, ProjectEdit) or other._merge_key != self._merge_key:
+        if not isinstance(other, ProjectEdit) or other.merge_key != self.merge_key:
             return False
-        self._after = other._after
+        self.after = other.after
         return True
 
     def redo(self) -> None:
         """Apply it."""
-        self._session.set_project(self._after)
+        self._session.set_project(self.after)
 
     def undo(self) -> None:
         """Take it back."""

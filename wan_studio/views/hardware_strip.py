@@ -7,9 +7,9 @@ from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 from wan_studio.bridge.run_watcher import WatchedRun
 from wan_studio.domain.run_state import Outcome
 from wan_studio.services.hardware_probe import HardwareSnapshot
-from wan_studio.views.theme import GRID, numeric_font, tone, tones
-from wan_studio.views.wording import gigabytes, percent_done
+from wan_studio.views.theme import GRID, numeric_font, tone
 from wan_studio.views.widgets import IconLabel, button, label
+from wan_studio.views.wording import gigabytes, percent_done
 
 
 class Meter(QWidget):

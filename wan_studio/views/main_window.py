@@ -14,6 +14,7 @@ from PySide6.QtGui import (
     QCloseEvent,
     QDragEnterEvent,
     QDropEvent,
+    QKeySequence,
     QResizeEvent,
 )
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMainWindow, QStackedWidget, QVBoxLayout, QWidget
@@ -43,7 +44,7 @@ class MainWindow(QMainWindow):
     def __init__(self, bench: Workbench, theme: Theme) -> None:
         super().__init__()
         self.bench = bench
-        self._theme = theme
+        self.theme = theme
         self._pages: dict[Step, Page] = {}
         self._step = Step.PROJECTS
         self.setWindowTitle("Wan Studio")
@@ -93,12 +94,12 @@ class MainWindow(QMainWindow):
         message, hint = error_texts(error)
         self.banner.show_message(message, hint, tone_name="bad")
 
-    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+    def resizeEvent(self, event: QResizeEvent) -> None:
         """Below a width the rail shows icons alone."""
         super().resizeEvent(event)
         self._rail.set_narrow(self.width() < _NARROW_BELOW)
 
-    def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 - Qt's name
+    def closeEvent(self, event: QCloseEvent) -> None:
         """Closing is always safe: all is saved, and a trainer goes on without the window."""
         for page in self._pages.values():
             page.leave()
@@ -108,12 +109,12 @@ class MainWindow(QMainWindow):
         self.bench.close()
         event.accept()
 
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Files may be dropped anywhere."""
         if event.mimeData().hasUrls() and self.bench.session.is_open:
             event.acceptProposedAction()
 
-    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
+    def dropEvent(self, event: QDropEvent) -> None:
         """Dropped files and folders become clips."""
         paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
         if paths and self.bench.session.is_open:
@@ -158,20 +159,20 @@ class MainWindow(QMainWindow):
         upper.addWidget(self._rail)
         upper.addLayout(self._right, 1)
         self._strip = HardwareStrip()
-        central = QWidget()
-        layout = QVBoxLayout(central)
+        self._central = QWidget()
+        layout = QVBoxLayout(self._central)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
         layout.addLayout(upper, 1)
         layout.addWidget(self._strip)
-        self.setCentralWidget(central)
+        self.setCentralWidget(self._central)
 
     def _build_menus(self) -> None:
         table, stack = self.actions_table, self.bench.session.undo_stack
         edit = table.menus["Edit"]
         undo, redo = stack.createUndoAction(self, "Undo"), stack.createRedoAction(self, "Redo")
-        undo.setShortcuts(undo.shortcuts() or ["Ctrl+Z"])
-        redo.setShortcuts(["Ctrl+Shift+Z", "Ctrl+Y"])
+        undo.setShortcuts([QKeySequence("Ctrl+Z")])
+        redo.setShortcuts([QKeySequence("Ctrl+Shift+Z"), QKeySequence("Ctrl+Y")])
         for action, name in ((undo, "arrow-u-up-left"), (redo, "arrow-u-up-right")):
             set_icon(action, name)
             edit.addAction(action)
@@ -181,7 +182,7 @@ class MainWindow(QMainWindow):
         words = {"system": "As the system", "light": "Light", "dark": "Dark"}
         for appearance in get_args(Appearance):
             action = QAction(words[appearance], self, checkable=True)
-            action.setChecked(self._theme.appearance == appearance)
+            action.setChecked(self.theme.appearance == appearance)
             action.triggered.connect(lambda _=False, wanted=appearance: self._set_appearance(wanted))
             group.addAction(action)
             view.addAction(action)
@@ -194,7 +195,7 @@ class MainWindow(QMainWindow):
         table.connect("clip.next", lambda: self.bench.session.select_neighbour(1))
         table.connect("clip.previous", lambda: self.bench.session.select_neighbour(-1))
         table.connect("view.primary", self._on_primary)
-        table.connect("help.keys", lambda: ShortcutOverlay(self.centralWidget()))
+        table.connect("help.keys", lambda: ShortcutOverlay(self._central))
         table.connect("help.log", lambda: show_in_files(user_data_folder() / LOG_FILE_NAME))
         for step in Step:
             table.connect(f"view.{step}", lambda step=step: self.go_to(step))
@@ -287,7 +288,7 @@ class MainWindow(QMainWindow):
         getattr(self.page(Step.PROJECTS), method)()
 
     def _set_appearance(self, appearance: Appearance) -> None:
-        self._theme.set_appearance(appearance)
+        self.theme.set_appearance(appearance)
         self.bench.remember(msgspec.structs.replace(self.bench.settings, theme=appearance))
 
     def _show_project_folder(self) -> None:

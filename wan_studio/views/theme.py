@@ -76,7 +76,15 @@ DARK = Tones(
 )
 
 # The first of these that is installed; the generic fallback of a bare Linux is wide and has no tabular figures.
-_PREFERRED_FONTS = ("Inter", "Segoe UI", "Noto Sans", "Cantarell", "Ubuntu", "Noto Sans CJK JP", "DejaVu Sans")
+_PREFERRED_FONTS = (
+    "Inter",
+    "Segoe UI",
+    "Noto Sans",
+    "Cantarell",
+    "Ubuntu",
+    "Noto Sans CJK JP",
+    "DejaVu Sans",
+)
 _GENERIC_FONTS = frozenset({"Sans Serif", "Sans", "DejaVu Sans"})
 _BODY_POINTS = 10.5
 

@@ -162,7 +162,7 @@ class WizardRail(QWidget):
         """Icons alone, or icons and names."""
         self.setFixedWidth(NARROW_WIDTH if is_narrow else WIDTH)
 
-    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
+    def keyPressEvent(self, event: QKeyEvent) -> None:
         """Up and Down go to the neighbouring step."""
         steps = list(Step)
         focused = next((s for s, button in self._buttons.items() if button.hasFocus()), None)

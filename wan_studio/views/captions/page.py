@@ -29,7 +29,7 @@ from wan_studio.views.clip_list import ClipRowDelegate
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.player.player import Player, whole_strip
 from wan_studio.views.theme import GRID
-from wan_studio.views.widgets import Banner, ElidedLabel, EmptyState, button, label, row, set_role
+from wan_studio.views.widgets import Banner, ElidedLabel, EmptyState, button, column, label, row, set_role
 from wan_studio.views.wording import error_texts
 
 SAVE_AFTER_MILLISECONDS = 400
@@ -73,7 +73,9 @@ class CaptionsPage(Page):
     def primary(self) -> Primary | None:
         """The next clip without a caption; when there is none, on to the hardware."""
         if self._empty_ids():
-            return Primary("Next without caption", hint=f"{len(self._empty_ids())} left", icon_name="arrow-right")
+            return Primary(
+                "Next without caption", hint=f"{len(self._empty_ids())} left", icon_name="arrow-right"
+            )
         return Primary("Continue to hardware", icon_name="arrow-right")
 
     def run_primary(self) -> None:
@@ -129,18 +131,51 @@ class CaptionsPage(Page):
         run_in_background(write, on_done, self._on_error, urgent=True)
 
     def _build(self) -> None:
+        body = QWidget()
+        layout = QHBoxLayout(body)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2 * GRID)
+        layout.addWidget(self._build_list())
+        layout.addLayout(self._build_editor(), 1)
+        empty = EmptyState(
+            "chat-centered-text",
+            "No clips yet",
+            "Add clips first; then write here what each one shows.",
+            button("Go to clips", lambda: self.step_wanted.emit(Step.CLIPS)),
+        )
+        self._stack = QStackedWidget()
+        self._stack.addWidget(empty)
+        self._stack.addWidget(body)
+        self.add(self._stack, 1)
+
+    def _build_list(self) -> QWidget:
         self._list = QListView()
         self._list.setModel(self._model)
         self._list.setItemDelegate(ClipRowDelegate(self._list))
         self._list.setAccessibleName("Clips")
         self._list.setUniformItemSizes(True)
         self._list.selectionModel().currentChanged.connect(self._on_row_changed)
+        self._default = QLineEdit()
+        self._default.setAccessibleName("Default caption")
+        self._default.setPlaceholderText("For clips without a caption")
+        self._default.editingFinished.connect(self._on_default_edited)
+        side = QWidget()
+        side.setFixedWidth(272)
+        layout = QVBoxLayout(side)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(GRID)
+        layout.addWidget(self._list, 1)
+        layout.addWidget(label("Default caption", "muted"))
+        layout.addWidget(self._default)
+        return side
+
+    def _build_editor(self) -> QVBoxLayout:
         self._player = Player("Clip")
         self._player.setMinimumHeight(160)
         self._editor = QPlainTextEdit()
         self._editor.setAccessibleName("Caption")
         self._editor.setTabChangesFocus(True)
-        self._editor.setMinimumHeight(96)
+        self._editor.setMinimumHeight(72)
         self._editor.textChanged.connect(self._on_text_changed)
         self._highlighter = TriggerHighlighter(self._editor.document())
         self._name = ElidedLabel("", "section")
@@ -157,54 +192,19 @@ class CaptionsPage(Page):
         play = button("Play or pause", self._player.playback.toggle, icon_name="play")
         head = row(self._name, self._saved)
         head.setStretch(0, 1)
+        tools = row(insert, play, None)
+        trains = label("Trains as", "muted")
         lower = QWidget()
-        below = QVBoxLayout(lower)
-        below.setContentsMargins(0, GRID, 0, 0)
-        below.setSpacing(GRID)
-        below.addLayout(head)
-        below.addWidget(self._editor, 1)
-        below.addLayout(row(insert, play, None))
-        below.addWidget(label("Trains as", "muted"))
-        below.addWidget(self._trains_as)
-        below.addWidget(self._file)
+        lower.setLayout(column(head, self._editor, tools, trains, self._trains_as, self._file))
         splitter = QSplitter(Qt.Orientation.Vertical)
         splitter.addWidget(self._player)
         splitter.addWidget(lower)
         splitter.setStretchFactor(0, 3)
         splitter.setStretchFactor(1, 2)
         splitter.setChildrenCollapsible(False)
-        right = QVBoxLayout()
-        right.setSpacing(GRID)
-        right.addWidget(self._banner)
-        right.addWidget(splitter, 1)
-        self._default = QLineEdit()
-        self._default.setAccessibleName("Default caption")
-        self._default.setPlaceholderText("For clips without a caption")
-        self._default.editingFinished.connect(self._on_default_edited)
-        left_side = QWidget()
-        left_side.setFixedWidth(272)
-        left = QVBoxLayout(left_side)
-        left.setContentsMargins(0, 0, 0, 0)
-        left.setSpacing(GRID)
-        left.addWidget(self._list, 1)
-        left.addWidget(label("Default caption", "muted"))
-        left.addWidget(self._default)
-        body = QWidget()
-        layout = QHBoxLayout(body)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2 * GRID)
-        layout.addWidget(left_side)
-        layout.addLayout(right, 1)
-        empty = EmptyState(
-            "chat-centered-text",
-            "No clips yet",
-            "Add clips first; then write here what each one shows.",
-            button("Go to clips", lambda: self.step_wanted.emit(Step.CLIPS)),
-        )
-        self._stack = QStackedWidget()
-        self._stack.addWidget(empty)
-        self._stack.addWidget(body)
-        self.add(self._stack, 1)
+        right = column(self._banner, splitter)
+        right.setStretch(1, 1)
+        return right
 
     def _on_clip_selected(self, clip_id: str) -> None:
         if not self.session.is_open or not self.isVisible():
@@ -260,7 +260,9 @@ class CaptionsPage(Page):
         self._highlighter.set_trigger(project.trigger)
         default = project.settings.datasets.default_caption
         self._editor.setPlaceholderText(
-            f"{default}  (default caption, will be used)" if default else "What does the clip show, and what moves?"
+            f"{default}  (default caption, will be used)"
+            if default
+            else "What does the clip show, and what moves?"
         )
         if not self._default.hasFocus():
             self._default.setText(default)
@@ -295,7 +297,9 @@ class CaptionsPage(Page):
 
     def _on_default_edited(self) -> None:
         project = self.session.project
-        settings = project.settings.with_values({"datasets": {"default_caption": self._default.text().strip()}})
+        settings = project.settings.with_values(
+            {"datasets": {"default_caption": self._default.text().strip()}}
+        )
         changed = msgspec.structs.replace(project, settings=settings)
         edit_project(self.session, "Change default caption", changed, merge_key="default_caption")
 

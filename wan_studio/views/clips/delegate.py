@@ -68,7 +68,10 @@ class ClipDelegate(QStyledItemDelegate):
             scale = max(box.width() / poster.width(), box.height() / poster.height())
             width, height = box.width() / scale, box.height() / scale
             cut = QRect(
-                round((poster.width() - width) / 2), round((poster.height() - height) / 2), round(width), round(height)
+                round((poster.width() - width) / 2),
+                round((poster.height() - height) / 2),
+                round(width),
+                round(height),
             )
             painter.drawPixmap(box, poster, cut)
         painter.restore()
@@ -103,7 +106,11 @@ class ClipDelegate(QStyledItemDelegate):
         elif problems:
             worst = problems[0]
             more = f" +{len(problems) - 1}" if len(problems) > 1 else ""
-            text, tone_name, icon_name = worst.short + more, LEVEL_TONES[worst.level], LEVEL_ICONS[worst.level]
+            text, tone_name, icon_name = (
+                worst.short + more,
+                LEVEL_TONES[worst.level],
+                LEVEL_ICONS[worst.level],
+            )
         elif index.data(ClipRole.SOURCE) is None:
             text, tone_name, icon_name = "Looking at it", "muted", "circle"
         else:

@@ -68,7 +68,9 @@ class ClipDetails(QFrame):
         self._reject = button("Reject", page.reject_selected, icon_name="prohibit")
         self._reject.setToolTip("Leave it out of training, but keep it here (X)")
         trim = button("Trim", lambda: page.step_wanted.emit(Step.TRIM), icon_name="scissors")
-        caption = button("Caption", lambda: page.step_wanted.emit(Step.CAPTIONS), icon_name="chat-centered-text")
+        caption = button(
+            "Caption", lambda: page.step_wanted.emit(Step.CAPTIONS), icon_name="chat-centered-text"
+        )
         remove = button("Remove", page.remove_selected, icon_name="trash")
         remove.setToolTip("Take it out of the project; the file stays where it is (Delete)")
         show = button("Show in folder", page.show_selected, role="link")
@@ -190,7 +192,9 @@ class ClipsPage(Page):
         )
         word = "Reject" if rejected else "Restore"
         edit_project(
-            self.session, f"{word} {count(len(chosen), 'clip')}", msgspec.structs.replace(project, clips=clips)
+            self.session,
+            f"{word} {count(len(chosen), 'clip')}",
+            msgspec.structs.replace(project, clips=clips),
         )
 
     def remove_selected(self) -> None:
@@ -208,18 +212,18 @@ class ClipsPage(Page):
         if clip is not None:
             show_in_files(Path(clip.source))
 
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Show that files may be dropped."""
         if event.mimeData().hasUrls():
             event.acceptProposedAction()
             self._show_drop(is_over=True)
 
-    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:  # noqa: N802 - Qt's name
+    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
         """They went away again."""
         del event
         self._show_drop(is_over=False)
 
-    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
+    def dropEvent(self, event: QDropEvent) -> None:
         """Take the files."""
         self._show_drop(is_over=False)
         paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]

@@ -1,5 +1,7 @@
 """What should the LoRA learn: its kind, its name, its trigger word."""
 
+from functools import partial
+
 import msgspec
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QKeyEvent, QMouseEvent
@@ -50,13 +52,13 @@ class GoalCard(QFrame):
         layout.addWidget(self.radio)
         layout.addWidget(words)
 
-    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802 - Qt's name
+    def mousePressEvent(self, event: QMouseEvent) -> None:
         """A click anywhere chooses."""
         event.accept()
         self.radio.setFocus()
         self.chosen.emit()
 
-    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
+    def keyPressEvent(self, event: QKeyEvent) -> None:
         """Enter chooses."""
         if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
             self.chosen.emit()
@@ -96,11 +98,12 @@ class GoalPage(Page):
             self._renew()
             return
         base = project.settings.model.base
-        settings = carried_over(
-            project.settings, settings_for(project.goal, base), settings_for(goal, base)
-        )
+        settings = carried_over(project.settings, settings_for(project.goal, base), settings_for(goal, base))
         changed = msgspec.structs.replace(project, goal=goal, settings=settings)
         edit_project(self.session, f"Choose {_GOALS[goal][0].lower()}", changed)
+
+    def _on_chosen(self, goal: Goal, *_: object) -> None:
+        self.choose(goal)
 
     def _build(self) -> None:
         kinds = QGridLayout()
@@ -109,8 +112,8 @@ class GoalPage(Page):
             choice = GoalCard(title, text, icon_name)
             # One group for the three radio buttons, though each lies in a frame of its own.
             choice.radio.setAutoExclusive(False)
-            choice.radio.clicked.connect(lambda _=False, goal=goal: self.choose(goal))
-            choice.chosen.connect(lambda goal=goal: self.choose(goal))
+            choice.radio.clicked.connect(partial(self._on_chosen, goal))
+            choice.chosen.connect(partial(self._on_chosen, goal))
             self._cards[goal] = choice
             kinds.addWidget(choice, 0, at)
             kinds.setColumnStretch(at, 1)

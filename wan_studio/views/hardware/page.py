@@ -3,7 +3,15 @@
 from pathlib import Path
 
 import msgspec
-from PySide6.QtWidgets import QButtonGroup, QFileDialog, QGridLayout, QLabel, QRadioButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QButtonGroup,
+    QFileDialog,
+    QGridLayout,
+    QLabel,
+    QRadioButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from trainer.protocol.job import MINIATURE
 from wan_studio.bridge.workbench import Workbench
@@ -127,7 +135,9 @@ class HardwarePage(Page):
                 f"{gigabytes(gpu.vram_total_bytes - gpu.vram_used_bytes)} free of {gigabytes(gpu.vram_total_bytes)}",
             )
             load = gpu.utilization_percent
-            self._show_meter("GPU load", (load or 0) / 100, "not told by the driver" if load is None else f"{load} %")
+            self._show_meter(
+                "GPU load", (load or 0) / 100, "not told by the driver" if load is None else f"{load} %"
+            )
         else:
             self._show_meter("VRAM", 0.0, "none")
             self._show_meter("GPU load", 0.0, "none")

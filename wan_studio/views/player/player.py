@@ -72,12 +72,12 @@ class FrameSurface(QWidget):
         self._image, self._message = QImage(), message
         self.update()
 
-    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+    def resizeEvent(self, event: QResizeEvent) -> None:
         """There is more or less room."""
         super().resizeEvent(event)
         self.resized.emit()
 
-    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802 - Qt's name
+    def mousePressEvent(self, event: QMouseEvent) -> None:
         """A click plays or pauses."""
         event.accept()
         self.clicked.emit()
@@ -170,12 +170,12 @@ class Player(QWidget):
         self.playback.stop()
         self._requester.stop()
 
-    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+    def resizeEvent(self, event: QResizeEvent) -> None:
         """The surface fills the player."""
         super().resizeEvent(event)
         self.surface.setGeometry(self.rect())
 
-    def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
+    def showEvent(self, event: object) -> None:
         """The picture was not asked for while the page was hidden."""
         del event
         self.request_frame()

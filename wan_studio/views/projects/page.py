@@ -58,7 +58,7 @@ class ProjectsPage(Page):
         if chosen:
             self.bench.open_project(Path(chosen))
 
-    def create(self) -> None:
+    def create_project(self) -> None:
         """Make the project whose name stands in the field."""
         if self._problem():
             self._check_name()
@@ -89,8 +89,8 @@ class ProjectsPage(Page):
         self._name.setPlaceholderText("For example wan_orbit_v1")
         self._name.setAccessibleName("Name of the new project")
         self._name.textChanged.connect(self._check_name)
-        self._name.returnPressed.connect(self.create)
-        self._create = button("New project", self.create, role="primary", icon_name="plus")
+        self._name.returnPressed.connect(self.create_project)
+        self._create = button("New project", self.create_project, role="primary", icon_name="plus")
         self._note = label("", "muted", wrap=True)
         place = button("Change folder…", self._choose_place, role="link")
         new_card = card(
@@ -122,7 +122,9 @@ class ProjectsPage(Page):
         if not name:
             return "Give the project a name."
         if set(name) & _FORBIDDEN or len(name) > 100 or name.endswith("."):
-            return 'A name has at most 100 letters and none of \\ / : * ? " < > |, and no full stop at its end.'
+            return (
+                'A name has at most 100 letters and none of \\ / : * ? " < > |, and no full stop at its end.'
+            )
         return ""
 
     def _check_name(self) -> None:
@@ -160,7 +162,10 @@ class ProjectsPage(Page):
         place.setAlignment(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft)
         line = QWidget()
         layout = row(
-            IconLabel("film-strip", "muted"), open_button, place, tool_button(f"Forget {folder.name}", "x", forget)
+            IconLabel("film-strip", "muted"),
+            open_button,
+            place,
+            tool_button(f"Forget {folder.name}", "x", forget),
         )
         layout.setStretch(2, 1)
         line.setLayout(layout)

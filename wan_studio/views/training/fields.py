@@ -115,7 +115,9 @@ class SettingRow(QWidget):
         is_changed = value != self._recommended
         self._reset.setVisible(is_changed or bool(self._problem))
         self._reset.setText(f"Recommended: {self._worded(self._recommended)}")
-        self._reset.setAccessibleName(f"Use the recommended {self.spec.label}: {self._worded(self._recommended)}")
+        self._reset.setAccessibleName(
+            f"Use the recommended {self.spec.label}: {self._worded(self._recommended)}"
+        )
 
     def _make_field(self) -> QWidget:
         spec = self.spec
@@ -225,7 +227,7 @@ class _NumberLine(QLineEdit):
         super().__init__()
         self._step = step
 
-    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
+    def keyPressEvent(self, event: QKeyEvent) -> None:
         direction = {Qt.Key.Key_Up: 1, Qt.Key.Key_Down: -1}.get(Qt.Key(event.key()), 0)
         if not direction or not self._step or not self.text().strip().isdigit():
             super().keyPressEvent(event)

@@ -25,7 +25,9 @@ _DTYPES = (("bf16", "bf16"), ("fp16", "fp16"), ("fp32", "fp32"))
 _SAMPLINGS = (("real_speed", "Real speed"), ("whole_range", "Fit the whole range"))
 
 FIELDS: tuple[FieldSpec, ...] = (
-    FieldSpec("training.steps", "Steps", "integer", "Optimizer steps over both experts together.", _WHOLE, step=100),
+    FieldSpec(
+        "training.steps", "Steps", "integer", "Optimizer steps over both experts together.", _WHOLE, step=100
+    ),
     FieldSpec(
         "target.rank",
         "Linear rank",
@@ -140,7 +142,12 @@ FIELDS: tuple[FieldSpec, ...] = (
         group="DATASETS",
     ),
     FieldSpec(
-        "datasets.repeats", "Repeats", "integer", "Times that each clip comes in one pass.", _WHOLE, group="DATASETS"
+        "datasets.repeats",
+        "Repeats",
+        "integer",
+        "Times that each clip comes in one pass.",
+        _WHOLE,
+        group="DATASETS",
     ),
 )
 
@@ -186,7 +193,9 @@ class TrainingPage(Page):
         edit_project(self.session, "Use recommended settings", changed)
 
     def _build(self) -> None:
-        self._use_all = button("Use recommended for all", self.use_recommended, icon_name="arrow-counter-clockwise")
+        self._use_all = button(
+            "Use recommended for all", self.use_recommended, icon_name="arrow-counter-clockwise"
+        )
         self.header_tools.addWidget(self._use_all)
         essentials = [spec for spec in FIELDS if not spec.group]
         content = QWidget()
@@ -202,9 +211,7 @@ class TrainingPage(Page):
             rows = [self._make_row(spec) for spec in FIELDS if spec.group == group]
             groups.addWidget(card(label(group, "section"), *rows, gap=GRID + 6))
         name = "training.advanced"
-        expander = Expander(
-            "Advanced settings", advanced, is_open=name in self.bench.settings.open_expanders
-        )
+        expander = Expander("Advanced settings", advanced, is_open=name in self.bench.settings.open_expanders)
         expander.toggled.connect(lambda is_open: self.bench.remember_expander(name, is_open=is_open))
         layout.addWidget(expander)
         layout.addStretch(1)
@@ -233,7 +240,11 @@ class TrainingPage(Page):
         passes = settings.training.steps * settings.training.batch_size / max(used, 1)
         self.set_subtitle(
             f"{frames} frames at {MODEL_FRAMES_PER_SECOND} fps = {frames / MODEL_FRAMES_PER_SECOND:.2f} s of each clip. "
-            + (f"{settings.training.steps} steps are about {passes:.0f} passes over {count(used, 'clip')}." if used else "")
+            + (
+                f"{settings.training.steps} steps are about {passes:.0f} passes over {count(used, 'clip')}."
+                if used
+                else ""
+            )
         )
         self.primary_changed.emit()
 

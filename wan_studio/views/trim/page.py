@@ -1,6 +1,7 @@
 """Choose the part of each clip that trains, to the frame, and see exactly what the model will see."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from trainer.protocol.job import TrainedSize
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.buckets import trained_size
 from wan_studio.domain.checks import Step
@@ -202,7 +204,7 @@ class TrimPage(Page):
         )
         for choice, rule in rules:
             modes.addButton(choice)
-            choice.clicked.connect(lambda _=False, rule=rule: self._set_sampling(rule))
+            choice.clicked.connect(partial(self._set_sampling, rule))
         set_in = button("Set in", self.set_in, tip=tip_with_key("trim.set_in"))
         set_out = button("Set out", self.set_out, tip=tip_with_key("trim.set_out"))
         fit = button("Fit", self.fit_to_trained_length, tip=tip_with_key("trim.fit"))
@@ -271,9 +273,7 @@ class TrimPage(Page):
             sample = self._sample(source)
             size = self._trained_size(source)
             starts = tuple(i / MODEL_FRAMES_PER_SECOND for i in range(len(sample.frames)))
-            strip = Strip(
-                source, sample.frames, starts, len(sample.frames) / MODEL_FRAMES_PER_SECOND, size
-            )
+            strip = Strip(source, sample.frames, starts, len(sample.frames) / MODEL_FRAMES_PER_SECOND, size)
             position = next((i for i, chosen in enumerate(sample.frames) if chosen >= frame), 0)
         else:
             strip, position = whole_strip(source), frame
@@ -302,7 +302,9 @@ class TrimPage(Page):
         notes = [f"Trains at {size.width} × {size.height}, speed {sample.speed:.2f}x."]
         is_odd = sample.is_shortened or not 0.8 <= sample.speed <= 1.2
         if sample.is_shortened:
-            notes.append(f"The range is too short for {sample.wanted_frames} frames; it trains with {frames}.")
+            notes.append(
+                f"The range is too short for {sample.wanted_frames} frames; it trains with {frames}."
+            )
         if not 0.8 <= sample.speed <= 1.2:
             notes.append("Its motion is learnt at another speed than it has.")
         set_role(self._warning, "warn" if is_odd else "muted")
@@ -314,7 +316,7 @@ class TrimPage(Page):
         datasets = self.session.project.settings.datasets
         return sample_frames(source, self._trim, datasets.num_frames, datasets.sampling)
 
-    def _trained_size(self, source: SourceVideo):  # noqa: ANN202 - a TrainedSize
+    def _trained_size(self, source: SourceVideo) -> TrainedSize:
         clip = self.session.clip
         crop = (clip.crop if clip is not None else None) or source.whole_picture
         resolution = max(self.session.project.settings.datasets.resolutions)
@@ -380,10 +382,12 @@ class TrimPage(Page):
             word = "Reject" if changed.rejected else "Restore"
             edit_project(self.session, f"{word} clip", self.session.project.with_clip(changed))
 
-    def _set_sampling(self, rule: SamplingRule) -> None:
+    def _set_sampling(self, rule: SamplingRule, *_: object) -> None:
         project = self.session.project
         settings = project.settings.with_values({"datasets": {"sampling": rule}})
-        edit_project(self.session, "Change frame sampling", msgspec.structs.replace(project, settings=settings))
+        edit_project(
+            self.session, "Change frame sampling", msgspec.structs.replace(project, settings=settings)
+        )
 
     def _on_project_changed(self) -> None:
         clip = self.session.clip if self.session.is_open else None
@@ -425,5 +429,3 @@ def _valid_trim(clip: ProjectClip, source: SourceVideo) -> TrimRange:
 def make_page(bench: Workbench) -> Page:
     """The page."""
     return TrimPage(bench)
-
-

@@ -69,7 +69,7 @@ class Timeline(QWidget):
             self._frame = frame
             self.update()
 
-    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802 - Qt's name
+    def mousePressEvent(self, event: QMouseEvent) -> None:
         """Take a handle, or put the playhead there."""
         if self._source is None or event.button() is not Qt.MouseButton.LeftButton:
             return
@@ -77,7 +77,7 @@ class Timeline(QWidget):
         if self._grip is _Grip.PLAYHEAD:
             self.seek_wanted.emit(self._frame_at(event.position().x()))
 
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802 - Qt's name
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Drag what was taken."""
         if self._source is None:
             return
@@ -91,7 +91,7 @@ class Timeline(QWidget):
         else:
             self._drag_handle(at.x())
 
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802 - Qt's name
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         """Let go."""
         del event
         if self._grip in (_Grip.IN, _Grip.OUT):
@@ -156,9 +156,7 @@ class Timeline(QWidget):
         painter.drawRoundedRect(QRectF(left, track.top() - 2, 8, track.height() + 4), 3, 3)
         painter.setPen(QPen(QColor(tones().on_accent), 1.5))
         middle = left + 4
-        painter.drawLine(
-            QPointF(middle, track.center().y() - 6), QPointF(middle, track.center().y() + 6)
-        )
+        painter.drawLine(QPointF(middle, track.center().y() - 6), QPointF(middle, track.center().y() + 6))
 
     def _paint_playhead(self, painter: QPainter, track: QRectF) -> None:
         x = self._x(self._frame)
