@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import msgspec
-from PySide6.QtCore import QByteArray, QTimer
+from PySide6.QtCore import QByteArray, Qt, QTimer
 from PySide6.QtGui import (
     QAction,
     QActionGroup,
@@ -145,7 +145,7 @@ class MainWindow(QMainWindow):
         for part in (self._hint, self._primary):
             bottom.addWidget(part)
         banner_row = QHBoxLayout()
-        banner_row.setContentsMargins(3 * GRID, 2 * GRID, 3 * GRID, 0)
+        banner_row.setContentsMargins(3 * GRID, GRID, 3 * GRID, 0)
         banner_row.addWidget(self.banner)
         self._right = QVBoxLayout()
         self._right.setContentsMargins(0, 0, 0, 0)
@@ -262,6 +262,11 @@ class MainWindow(QMainWindow):
             self._primary.setAccessibleName(primary.text)
             self._primary.setEnabled(primary.is_enabled)
             self._primary.setToolTip(f"{primary.text} (Ctrl+Return)")
+            # An arrow points on: it stands behind the words.
+            points_on = primary.icon_name == "arrow-right"
+            self._primary.setLayoutDirection(
+                Qt.LayoutDirection.RightToLeft if points_on else Qt.LayoutDirection.LeftToRight
+            )
             if primary.icon_name:
                 set_icon(self._primary, primary.icon_name, "on_accent" if primary.is_enabled else "muted")
             else:

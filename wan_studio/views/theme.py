@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import qtawesome.iconic_font as iconic_font
-from PySide6.QtCore import QObject, QSize, Qt, Signal
+from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QIcon, QPalette
-from PySide6.QtWidgets import QApplication, QWidget
+from PySide6.QtWidgets import QApplication
 
 from trainer.protocol.job import Expert
+from wan_studio.paths import resource
 
 GRID = 8
 """Pixels; every distance is a multiple of it, or half of it."""
@@ -254,6 +255,8 @@ def _palette(colours: Tones) -> QPalette:
 
 
 def _style_sheet(c: Tones) -> str:
+    images = resource("icons").as_posix()
+    scheme = "dark" if c is DARK else "light"
     return f"""
     QToolTip {{ background: {c.surface}; color: {c.text}; border: 1px solid {c.line}; padding: 4px 8px; }}
     QMenuBar {{ background: {c.window}; padding: 2px 8px; }}
@@ -289,17 +292,31 @@ def _style_sheet(c: Tones) -> str:
     QToolButton:focus {{ border-color: {c.accent}; }}
     QToolButton:checked {{ background: {c.accent_soft}; }}
 
+    QAbstractScrollArea {{ border: none; }}
     QLineEdit, QPlainTextEdit {{ background: {c.surface}; border: 1px solid {c.line}; border-radius: 6px;
         padding: 5px 8px; selection-background-color: {c.accent}; selection-color: {c.on_accent}; }}
     QLineEdit {{ min-height: 20px; }}
     QLineEdit:focus, QPlainTextEdit:focus {{ border: 2px solid {c.accent}; padding: 4px 7px; }}
     QLineEdit[invalid="true"] {{ border: 2px solid {c.bad}; padding: 4px 7px; }}
-    QComboBox {{ min-height: 30px; }}
+    QComboBox {{ background: {c.surface}; border: 1px solid {c.line}; border-radius: 6px; padding: 5px 8px;
+        min-height: 20px; }}
+    QComboBox:focus {{ border: 2px solid {c.accent}; padding: 4px 7px; }}
+    QComboBox::drop-down {{ border: none; width: 28px; }}
+    QComboBox::down-arrow {{ image: url("{images}/caret_{scheme}.svg"); width: 16px; height: 16px; }}
+    QComboBox QAbstractItemView {{ background: {c.surface}; border: 1px solid {c.line}; padding: 4px; }}
     QRadioButton, QCheckBox {{ spacing: 8px; }}
-
-    QAbstractScrollArea {{ border: none; }}
+    QRadioButton::indicator {{ width: 14px; height: 14px; border-radius: 8px; border: 1px solid {c.muted};
+        background: {c.surface}; }}
+    QRadioButton::indicator:checked {{ width: 6px; height: 6px; border: 5px solid {c.accent}; }}
+    QRadioButton:focus, QCheckBox:focus {{ color: {c.accent}; }}
+    QCheckBox::indicator {{ width: 14px; height: 14px; border-radius: 4px; border: 1px solid {c.muted};
+        background: {c.surface}; }}
+    QCheckBox::indicator:checked {{ background: {c.accent}; border-color: {c.accent};
+        image: url("{images}/check_{scheme}.svg"); }}
     QListView {{ background: transparent; border: none; outline: none; }}
-    QListView::item {{ border-radius: 6px; }}
+    QListView::item {{ border-radius: 6px; padding: 6px 8px; color: {c.text}; }}
+    QListView::item:hover {{ background: {c.sunken}; }}
+    QListView::item:selected {{ background: {c.accent_soft}; color: {c.text}; }}
     QScrollArea, QScrollArea > QWidget > QWidget {{ background: transparent; }}
     QScrollBar:vertical {{ background: transparent; width: 12px; margin: 0; }}
     QScrollBar:horizontal {{ background: transparent; height: 12px; margin: 0; }}
@@ -332,9 +349,3 @@ def _mixed(colour: str, other: str, share: float) -> str:
         first.greenF() * (1 - share) + second.greenF() * share,
         first.blueF() * (1 - share) + second.blueF() * share,
     ).name()
-
-
-def icon_size(widget: QWidget, pixels: int = 18) -> QSize:
-    """A square icon size; device pixels are Qt's matter."""
-    del widget
-    return QSize(pixels, pixels)

@@ -65,7 +65,7 @@ def button(
     made.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
     if icon_name:
         set_icon(made, icon_name, {"primary": "on_accent", "link": "accent"}.get(role, "text"))  # type: ignore[arg-type]
-        made.setIconSize(QSize(18, 18))
+    made.setIconSize(QSize(18, 18))
     if tip:
         made.setToolTip(tip)
     if on_click is not None:
@@ -134,13 +134,12 @@ def scrolled(content: QWidget, *, name: str) -> QScrollArea:
     return area
 
 
-def centred(content: QWidget, width: int) -> QWidget:
-    """The content at most `width` pixels wide, in the middle."""
+def readable(content: QWidget, width: int) -> QWidget:
+    """The content at most `width` pixels wide, under the page's title: long lines are hard to read."""
     content.setMaximumWidth(width)
     holder = QWidget()
     layout = QHBoxLayout(holder)
     layout.setContentsMargins(0, 0, 0, 0)
-    layout.addStretch(1)
     layout.addWidget(content, 100)
     layout.addStretch(1)
     return holder
@@ -278,8 +277,7 @@ class EmptyState(QWidget):
         self._title = label(title, "section")
         self._text = label(text, "muted", wrap=True)
         self._text.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        self._text.setMaximumWidth(520)
-        self._text.setMinimumWidth(360)
+        self._text.setFixedWidth(440)
         layout = QVBoxLayout(self)
         layout.setSpacing(GRID)
         layout.addStretch(2)

@@ -8,7 +8,7 @@ from wan_studio.domain.checks import Progress, Step, StepState
 from wan_studio.views.page import STEP_TITLES
 from wan_studio.views.theme import GRID, ToneName, icon, numeric_font, tone, tones
 
-WIDTH = 216
+WIDTH = 232
 NARROW_WIDTH = 64
 _ITEM_HEIGHT = 40
 
@@ -90,7 +90,7 @@ class StepButton(QAbstractButton):
         enabled_tone: ToneName = "text" if self.isEnabled() else "muted"
         own = icon(_ICONS[self.step], "accent" if self.isChecked() else enabled_tone)
         is_narrow = self.width() < WIDTH // 2
-        own.paint(painter, box.left() + 12, middle - 9, 18, 18)
+        own.paint(painter, box.left() + 12, middle - 8, 18, 18)
         if is_narrow:
             self._paint_state(painter, box.right() - 12, middle - 15, 12)
             return
@@ -98,7 +98,7 @@ class StepButton(QAbstractButton):
         font.setWeight(font.Weight.DemiBold if self.isChecked() else font.Weight.Normal)
         painter.setFont(font)
         painter.setPen(tone(enabled_tone))
-        text_box = box.adjusted(40, 0, -32, 0)
+        text_box = box.adjusted(40, 0, -34, 0)
         painter.drawText(text_box, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, self.text())
         if self._state.note:
             painter.setFont(numeric_font())
@@ -106,7 +106,7 @@ class StepButton(QAbstractButton):
             painter.drawText(
                 text_box, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight, self._state.note
             )
-        self._paint_state(painter, box.right() - 24, middle - 8, 16)
+        self._paint_state(painter, box.right() - 26, middle - 7, 16)
 
     def _paint_state(self, painter: QPainter, left: int, top: int, size: int) -> None:
         if self.step is Step.PROJECTS or (self._state.progress is Progress.OPEN and size < 16):

@@ -16,7 +16,7 @@ from wan_studio.services.preset_store import settings_for
 from wan_studio.undo.edits import edit_project
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID
-from wan_studio.views.widgets import IconLabel, card, centred, label, restyle, row, scrolled, set_role
+from wan_studio.views.widgets import IconLabel, card, label, readable, restyle, row, scrolled, set_role
 
 _GOALS: dict[Goal, tuple[str, str, str]] = {
     "motion": ("Motion or camera", "An orbit, a dolly, a gesture: how things move.", "film-strip"),
@@ -147,11 +147,13 @@ class GoalPage(Page):
         layout.setSpacing(2 * GRID)
         layout.addLayout(kinds)
         layout.addWidget(card(form))
-        info = row(IconLabel("info", "accent"), self._needs)
+        mark = IconLabel("info", "accent")
+        info = row(mark, self._needs)
         info.setStretch(1, 1)
+        info.setAlignment(mark, Qt.AlignmentFlag.AlignTop)
         layout.addLayout(info)
         layout.addStretch(1)
-        self.add(scrolled(centred(content, 760), name="Goal"), 1)
+        self.add(scrolled(readable(content, 760), name="Goal"), 1)
 
     def _renew(self) -> None:
         if not self.session.is_open:

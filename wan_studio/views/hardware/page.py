@@ -23,7 +23,7 @@ from wan_studio.undo.edits import edit_project
 from wan_studio.views.hardware_strip import Meter
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID, numeric_font
-from wan_studio.views.widgets import ElidedLabel, IconLabel, button, card, centred, label, row, scrolled
+from wan_studio.views.widgets import ElidedLabel, IconLabel, button, card, label, readable, row, scrolled
 from wan_studio.views.wording import gigabytes
 
 
@@ -121,7 +121,7 @@ class HardwarePage(Page):
         layout.addWidget(machine)
         layout.addWidget(model)
         layout.addStretch(1)
-        self.add(scrolled(centred(content, 760), name="Hardware"), 1)
+        self.add(scrolled(readable(content, 760), name="Hardware"), 1)
 
     def _show_snapshot(self, snapshot: HardwareSnapshot) -> None:
         gpu = snapshot.gpus[0] if snapshot.gpus else None

@@ -247,6 +247,7 @@ class MonitorPage(Page):
         self._icon.show_icon(icon_name, tone_name)
         self._headline.setText(words)
         self._phase.setText(_phase_text(state))
+        self._phase.setVisible(bool(self._phase.text()))
         self._show_bar(watched)
         facts = self._facts
         facts["Step"].setText(f"{state.step} of {state.total_steps}" if state.total_steps else "–")
@@ -256,7 +257,7 @@ class MonitorPage(Page):
         pace = state.seconds_per_step
         facts["A step takes"].setText(seconds_per_step(pace) if pace else "–")
         facts["Learning rate"].setText(f"{state.learning_rate:g}" if state.learning_rate else "–")
-        facts["Peak VRAM"].setText(gigabytes(state.peak_vram_bytes) if state.peak_vram_bytes else "none")
+        facts["Peak VRAM"].setText(gigabytes(state.peak_vram_bytes) if state.peak_vram_bytes else "–")
         self._plot.show_losses(state.losses)
         self._renew_legend()
         is_over = state.outcome in (Outcome.FAILED, Outcome.CRASHED, Outcome.STOPPED)
@@ -359,8 +360,10 @@ def _phase_text(state: RunState) -> str:
         return state.summary if state.outcome is Outcome.COMPLETED else ""
     parts = []
     for phase in state.phases:
+        if phase.phase is Phase.TRAINING:
+            continue
         text = PHASE_NAMES.get(phase.phase, phase.phase)
-        if phase.total and phase.phase is not Phase.TRAINING:
+        if phase.total:
             text += f" {phase.done} of {phase.total} {phase.unit}".rstrip()
         if phase.message:
             text += f" ({phase.message})"

@@ -16,8 +16,8 @@ from wan_studio.views.widgets import (
     IconLabel,
     button,
     card,
-    centred,
     label,
+    readable,
     row,
     scrolled,
     set_role,
@@ -115,7 +115,7 @@ class ProjectsPage(Page):
         layout.addWidget(self._recent_title)
         layout.addLayout(self._recent)
         layout.addStretch(1)
-        self.add(scrolled(centred(content, 760), name="Projects"), 1)
+        self.add(scrolled(readable(content, 760), name="Projects"), 1)
 
     def _problem(self) -> str:
         name = self._name.text().strip()

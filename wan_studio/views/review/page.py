@@ -14,7 +14,7 @@ from wan_studio.undo.edits import edit_project
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID, ToneName
 from wan_studio.views.training.fields import FieldSpec, SettingRow
-from wan_studio.views.widgets import IconLabel, button, card, centred, label, row, scrolled
+from wan_studio.views.widgets import IconLabel, button, card, label, readable, row, scrolled
 from wan_studio.views.wording import count
 
 _MARKS: dict[Level | None, tuple[str, ToneName]] = {
@@ -133,7 +133,7 @@ class ReviewPage(Page):
         for part in (review, self._summary, samples):
             layout.addWidget(part)
         layout.addStretch(1)
-        self.add(scrolled(centred(content, 860), name="Samples and review"), 1)
+        self.add(scrolled(readable(content, 860), name="Samples and review"), 1)
 
     def _forget(self) -> None:
         if self._task is not None:

@@ -159,7 +159,7 @@ class SettingRow(QWidget):
         elif self._combo is not None:
             self._combo.setCurrentIndex(max(0, self._combo.findData(value)))
         elif self._boxes:
-            for resolution in value:
+            for resolution in (*value, *self._recommended):
                 if resolution not in self._boxes:
                     self._add_box(resolution)
             for resolution, box in self._boxes.items():

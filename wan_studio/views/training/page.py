@@ -12,7 +12,7 @@ from wan_studio.undo.edits import edit_project
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID
 from wan_studio.views.training.fields import FieldSpec, SettingRow
-from wan_studio.views.widgets import Expander, button, card, centred, label, scrolled
+from wan_studio.views.widgets import Expander, button, card, label, readable, scrolled
 from wan_studio.views.wording import count
 
 _WHOLE = "It must be a whole number of 1 or more."
@@ -215,7 +215,7 @@ class TrainingPage(Page):
         expander.toggled.connect(lambda is_open: self.bench.remember_expander(name, is_open=is_open))
         layout.addWidget(expander)
         layout.addStretch(1)
-        self.add(scrolled(centred(content, 860), name="Training settings"), 1)
+        self.add(scrolled(readable(content, 860), name="Training settings"), 1)
 
     def _make_row(self, spec: FieldSpec) -> SettingRow:
         made = SettingRow(spec, lambda: self.session.project.settings)

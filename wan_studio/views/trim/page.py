@@ -9,7 +9,9 @@ from PySide6.QtCore import QItemSelectionModel
 from PySide6.QtWidgets import (
     QButtonGroup,
     QFrame,
+    QGridLayout,
     QHBoxLayout,
+    QLabel,
     QListView,
     QRadioButton,
     QStackedWidget,
@@ -186,10 +188,23 @@ class TrimPage(Page):
             lambda trim: self._set_trim(trim.start_frame, trim.end_frame, "Trim")
         )
 
+    def _build_points(self) -> QGridLayout:
+        points = QGridLayout()
+        points.setHorizontalSpacing(2 * GRID)
+        points.setVerticalSpacing(2)
+        points.setColumnStretch(2, 1)
+        self._points: dict[str, tuple[QLabel, QLabel]] = {}
+        for at, name in enumerate(("In", "Out", "Length")):
+            when, which = label(""), label("", "muted")
+            for column, part in enumerate((label(name, "muted"), when, which)):
+                part.setFont(numeric_font())
+                points.addWidget(part, at, column)
+            self._points[name] = (when, which)
+        return points
+
     def _build_panel(self) -> QFrame:
         self._name = ElidedLabel("", "section")
-        self._points = label("")
-        self._points.setFont(numeric_font())
+        points = self._build_points()
         self._readout = label("", "accent", wrap=True)
         self._readout.setFont(numeric_font(11.5, bold=True))
         self._warning = label("", "warn", wrap=True)
@@ -221,8 +236,10 @@ class TrimPage(Page):
         layout = QVBoxLayout(panel)
         layout.setContentsMargins(2 * GRID, 2 * GRID, 2 * GRID, GRID)
         layout.setSpacing(GRID)
-        for part in (self._name, self._points, self._readout, self._warning):
-            layout.addWidget(part)
+        layout.addWidget(self._name)
+        layout.addLayout(points)
+        layout.addWidget(self._readout)
+        layout.addWidget(self._warning)
         layout.addLayout(row(set_in, set_out, fit, None))
         layout.addWidget(reset)
         layout.addSpacing(GRID)
@@ -255,7 +272,7 @@ class TrimPage(Page):
             reason = facts.unreadable if facts is not None else ""
             self._player.show_strip(None, message=reason or "Looking at the clip")
             self._timeline.show_clip(None, TrimRange(0, 1), None)
-            self._points.setText("")
+            self._show_points(("", ""), ("", ""), ("", ""))
             self._readout.setText("")
             self._warning.setText("")
             return
@@ -290,10 +307,10 @@ class TrimPage(Page):
         trim, sample = self._trim, self._sample(source)
         self._timeline.show_clip(source, trim, sample)
         start, end = source.seconds_at(trim.start_frame), source.seconds_at(trim.end_frame)
-        self._points.setText(
-            f"In\t{time_code(start)}\tframe {trim.start_frame}\n"
-            f"Out\t{time_code(end)}\tframe {trim.end_frame}\n"
-            f"Length\t{end - start:.2f} s\t{trim.frame_count} frames"
+        self._show_points(
+            (time_code(start), f"frame {trim.start_frame}"),
+            (time_code(end), f"frame {trim.end_frame}"),
+            (f"{end - start:.2f} s", f"{trim.frame_count} frames"),
         )
         frames = len(sample.frames)
         seconds = frames / MODEL_FRAMES_PER_SECOND
@@ -311,6 +328,11 @@ class TrimPage(Page):
         self._warning.setText(" ".join(notes))
         rule = self.session.project.settings.datasets.sampling
         (self._real if rule == "real_speed" else self._whole).setChecked(True)
+
+    def _show_points(self, *texts: tuple[str, str]) -> None:
+        for (when, which), (time_text, frame_text) in zip(self._points.values(), texts, strict=True):
+            when.setText(time_text)
+            which.setText(frame_text)
 
     def _sample(self, source: SourceVideo) -> FrameSample:
         datasets = self.session.project.settings.datasets
