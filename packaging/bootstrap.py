@@ -5,6 +5,7 @@
     python3 packaging/bootstrap.py run         the window
     python3 packaging/bootstrap.py train ...   a training run by command
     python3 packaging/bootstrap.py doctor      what this machine has and lacks
+    python3 packaging/bootstrap.py resume RUN | stop RUN | export RUN
 
 Standard library only, Linux and Windows. The first start takes minutes, every later one a moment: a
 stamp in `.venv` says what was installed, and only a change of the pins, of the Python or of the
@@ -43,7 +44,8 @@ LOG = ENVIRONMENT / "install.log"
 PYPROJECT = ROOT / "pyproject.toml"
 CONSTRAINTS = ROOT / "packaging" / "constraints.txt"
 
-COMMANDS = ("demo", "test", "run", "train", "doctor")
+COMMANDS = ("demo", "test", "run", "train", "doctor", "resume", "stop", "export")
+WITH_WINDOW_OR_WITHOUT = ("demo", "train")
 EXTRAS = ("train", "dev")
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 PIP_ZIPAPP = "https://bootstrap.pypa.io/pip/pip.pyz"
@@ -115,9 +117,13 @@ def environment_python() -> Path:
 
 def environment_version() -> str:
     """`3.11` of an environment that starts and that the project supports; empty otherwise."""
-    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return supported_version(environment_python())
+
+
+def supported_version(python: str | Path) -> str:
+    """`3.11` of an interpreter that starts and that the project supports; empty otherwise."""
     try:
-        printed = _output_of([environment_python(), "-c", code]).strip()
+        printed = _output_of([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
     except OSError:
         return ""
     return printed if printed and is_supported([int(number) for number in printed.split(".")]) else ""
@@ -333,8 +339,8 @@ def child_command(
     app = [str(python), "-P", "-m", "wan_studio"]
     if command == "run":
         return [*app, *arguments]
-    must_add_headless = command != "doctor" and not can_show_window and "--headless" not in arguments
-    return [*app, command, *arguments, *(["--headless"] if must_add_headless else [])]
+    is_changed = command in WITH_WINDOW_OR_WITHOUT and not can_show_window and "--headless" not in arguments
+    return [*app, command, *arguments, *(["--headless"] if is_changed else [])]
 
 
 def hand_over(command: Sequence[str], folder: Path) -> int:
@@ -355,7 +361,7 @@ def start_with_other_python(arguments: Sequence[str]) -> int:
     """Starts this file again with a Python that the project supports."""
     for minor in (12, 13, 11):
         other = shutil.which(f"python3.{minor}")
-        if other:
+        if other and supported_version(other):  # a version manager's stand-in is there, but does not start
             return hand_over([other, str(Path(__file__).resolve()), *arguments], Path.cwd())
     found = "{}.{}".format(*sys.version_info[:2])
     say(
@@ -377,7 +383,8 @@ def main(arguments: Sequence[str]) -> int:
         return start_with_other_python(arguments)
     try:
         python = prepare()
-        can_show_window = command == "doctor" or "--headless" in others or has_qt_libraries(LOG)
+        needs_qt = command in ("run", "test", *WITH_WINDOW_OR_WITHOUT) and "--headless" not in others
+        can_show_window = not needs_qt or has_qt_libraries(LOG)
         if command == "run" and not can_show_window:
             return 1
         folder = ROOT if command == "test" else Path.cwd()

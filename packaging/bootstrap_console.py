@@ -51,7 +51,8 @@ def stage_of(line: str) -> str:
         name, version, size = found.groups()
         return "" if ".metadata" in line else f"downloading {name} {version.removesuffix('.tar.gz')}, {size}"
     if found := re.match(r"Installing collected packages: (.*)", line):
-        return f"unpacking {len(found[1].split(','))} packages"
+        count = len(found[1].split(","))
+        return f"unpacking {count} package{'s' if count > 1 else ''}"
     if found := re.match(r"(?:Collecting|Processing|Building wheel for) (?:.*/)?([\w.-]+)", line):
         return f"looking at {found[1]}"
     return ""

@@ -49,6 +49,7 @@ from miniature_learning import (  # noqa: E402
     LoraSettings,
     TimeBox,
     VaeLesson,
+    convolve_frames_in_two_dimensions,
     decode,
     encode,
     encode_condition,
@@ -56,11 +57,11 @@ from miniature_learning import (  # noqa: E402
     fill_bank,
     generate,
     measure_latents,
-    padded,
     psnr,
     train_expert,
     train_lora,
     train_vae,
+    use_short_text,
 )
 from miniature_scenes import CLIP_FRAMES, FIRST_HELD_OUT_SEED, TrackLibrary, resized, to_pixels  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -73,27 +74,37 @@ from wan_studio.services.scene import Camera, Scene  # noqa: E402
 from wan_studio.services.scene_angle import estimate_azimuths  # noqa: E402
 from wan_studio.services.scene_renderer import orbit  # noqa: E402
 
-SHIPPED = MiniatureConfig(heads=2, head_dim=64, layers=5, ffn_dim=512, text_dim=64, vae_dim=16)
+SHIPPED = MiniatureConfig(
+    heads=2,
+    head_dim=64,
+    layers=5,
+    ffn_dim=512,
+    text_dim=64,
+    vae_dim=24,
+    vae_multipliers=(1, 2, 3),
+    vae_patch=2,
+)
 DEGREES_A_CLIP = DEMO_DEGREES_PER_SECOND * (CLIP_FRAMES - 1) / 16.0
 """How far the demo's camera turns in a clip of 17 frames at 16 frames a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Sizes and times of a run; seconds are shares of what --minutes leaves.
+    """Sizes and counts of a run; its times come from --minutes.
 
     Attributes:
         config: Sizes of the miniature.
-        size: Of drawn tracks in pixels; the second, smaller size is `small`.
-        small: Also learned, for quick tests.
+        size: Of drawn tracks in pixels.
+        small: A second, smaller size that is learned beside it; the same for one size only.
         tracks: Scenes that are drawn at most.
         first_tracks: Scenes that are waited for before the VAE starts.
-        vae_batch: Clips a step at `size`.
+        image_batch: Frames a step while the VAE learns single frames.
+        clip_batch: Clips a step while it learns clips of `size`.
+        image_share: Of the VAE's time, for single frames.
         expert_batch: Clips a step at `size`.
         bank: Encoded clips of `size`; half as many of `small`.
         held_out: Scenes of the measurements.
         lora: Of the quick LoRA.
-        vae_share: Of the time; the experts share the rest.
     """
 
     config: MiniatureConfig = SHIPPED
@@ -101,21 +112,39 @@ class Plan:
     small: int = 64
     tracks: int = 12_000
     first_tracks: int = 400
-    vae_batch: int = 48
+    image_batch: int = 384
+    clip_batch: int = 48
+    image_share: float = 0.35
     expert_batch: int = 256
     bank: int = 24_000
     held_out: int = 16
     lora: LoraSettings = field(default_factory=LoraSettings)
-    vae_share: float = 0.5
 
+
+CPU = Plan(
+    size=64,
+    small=64,
+    tracks=1_500,
+    first_tracks=200,
+    image_batch=16,
+    clip_batch=4,
+    image_share=0.7,
+    expert_batch=16,
+    bank=1_200,
+    held_out=6,
+)
+"""For a machine without a GPU: an hour gives pictures that can be recognised, not much more."""
 
 SMOKE = Plan(
-    config=MiniatureConfig(heads=1, head_dim=64, layers=1, ffn_dim=64, vae_dim=8),
+    config=MiniatureConfig(
+        heads=1, head_dim=64, layers=1, ffn_dim=64, vae_dim=8, vae_multipliers=(1, 2, 2), vae_patch=2
+    ),
     size=48,
     small=32,
     tracks=24,
     first_tracks=8,
-    vae_batch=2,
+    image_batch=4,
+    clip_batch=2,
     expert_batch=4,
     bank=8,
     held_out=1,
@@ -169,7 +198,7 @@ def main() -> int:
     arguments = read_arguments()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    plan = SMOKE if arguments.smoke else Plan(vae_share=arguments.vae_share)
+    plan = SMOKE if arguments.smoke else CPU if arguments.device == "cpu" else Plan()
     log = Log(out)
     library = TrackLibrary(plan.tracks, plan.size, min(os.cpu_count() or 2, 16))
     device = torch.device(arguments.device)
@@ -177,6 +206,9 @@ def main() -> int:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     parts = load_parts(build_miniature(out / "miniature", plan.config), device)
+    convolve_frames_in_two_dimensions()
+    for expert in parts.experts:
+        use_short_text(expert)
     if arguments.resume:
         take_up(parts, arguments.resume)
     library.start_collecting(device)
@@ -185,15 +217,22 @@ def main() -> int:
     log(f"{len(library)} scenes drawn; training starts")
     if arguments.compile_norms:
         WanRMS_norm.forward = torch.compile(WanRMS_norm.forward, dynamic=True)
-        torch._dynamo.config.recompile_limit = 64
     if arguments.channels_last:
-        parts.vae.to(memory_format=torch.channels_last_3d)
+        for weight in parts.vae.parameters():
+            if weight.ndim == 5:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
     metrics: dict[str, object] = {
         "minutes": arguments.minutes,
         "resumed": bool(arguments.resume),
         "plan": asdict(plan),
     }
-    learn(parts, library, plan, arguments.minutes * 60.0, log, metrics)
+    times = Times(
+        arguments.vae_share * arguments.minutes * 60.0, (1.0 - arguments.vae_share) * arguments.minutes * 60.0
+    )
+    if arguments.vae_share > 0:
+        learn_pictures(parts.vae, library, plan, times, log, metrics)
+        write_state(parts, out)
+    learn_motion(parts, library, plan, times, log, metrics)
     library.stop()
     write_state(parts, out)
     write_miniature(parts, out)
@@ -223,52 +262,63 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def learn(
-    parts: Parts, library: TrackLibrary, plan: Plan, seconds: float, log: Log, metrics: dict[str, object]
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds for the VAE and for all that follows it."""
+
+    vae: float
+    experts: float
+
+
+def learn_pictures(
+    vae: AutoencoderKLWan,
+    library: TrackLibrary,
+    plan: Plan,
+    times: Times,
+    log: Log,
+    metrics: dict[str, object],
 ) -> None:
-    """VAE, latent statistics, encoded clips, experts."""
+    """The VAE and the statistics of its latents."""
 
     def lesson_at(fraction: float) -> VaeLesson:
-        # Short and small clips first, while shapes and colours are learned; full ones for the finish.
-        # The batch stays the same for a size: cuDNN measures its kernels anew for every new shape.
-        if fraction < 0.25:
-            return VaeLesson(5, plan.small, 2 * plan.vae_batch)
-        if fraction < 0.8:
-            small = torch.rand(()).item() < 0.4
-            return (
-                VaeLesson(9, plan.small, 2 * plan.vae_batch)
-                if small
-                else VaeLesson(9, plan.size, plan.vae_batch)
-            )
-        return VaeLesson(17, plan.size, plan.vae_batch)
+        # Frames first: they are cheap and teach shapes and colours. Full clips last.
+        # A size keeps its batch: cuDNN measures its kernels anew for every new shape.
+        small = torch.rand(()).item() < 0.4
+        size, factor = (plan.small, 2) if small and plan.small < plan.size else (plan.size, 1)
+        if fraction < plan.image_share:
+            return VaeLesson(1, size, factor * plan.image_batch)
+        if fraction < 0.85:
+            return VaeLesson(9, size, factor * plan.clip_batch)
+        return VaeLesson(CLIP_FRAMES, plan.size, plan.clip_batch)
 
-    if plan.vae_share > 0:
-        peak = 6e-4 if metrics["resumed"] else 1.5e-3
-        metrics["vae_steps"] = train_vae(parts.vae, library, lesson_at, plan.vae_share * seconds, log, peak)
-        generator = np.random.default_rng(2)
-        measure_latents(
-            parts.vae,
-            [
-                library.cut(
-                    library.random_plans(generator, plan.vae_batch, CLIP_FRAMES), CLIP_FRAMES, plan.size
-                )
-                for _ in range(8)
-            ],
-        )
-    log(f"latents: mean {parts.vae.config.latents_mean}, deviation {parts.vae.config.latents_std}")
-    captions: list[str] = []
-    rest = (1.0 - plan.vae_share) * seconds
-    big = fill_bank(parts.vae, library, plan.size, captions, (plan.bank, plan.vae_batch, 0.15 * rest))
-    small = fill_bank(
-        parts.vae, library, plan.small, captions, (plan.bank // 2, 2 * plan.vae_batch, 0.05 * rest)
+    metrics["vae_steps"] = train_vae(
+        vae, library, lesson_at, times.vae, log, resumed=bool(metrics["resumed"])
     )
+    generator = np.random.default_rng(2)
+    plans = [library.random_plans(generator, plan.clip_batch, CLIP_FRAMES) for _ in range(8)]
+    measure_latents(vae, [library.cut(cuts, CLIP_FRAMES, plan.size) for cuts in plans])
+    log(f"latents: mean {vae.config.latents_mean}, deviation {vae.config.latents_std}")
+
+
+def learn_motion(
+    parts: Parts, library: TrackLibrary, plan: Plan, times: Times, log: Log, metrics: dict[str, object]
+) -> None:
+    """Encoded clips, then both experts; the low one, which draws the details, gets more time."""
+    captions: list[str] = []
+    limit = (plan.bank, plan.clip_batch, 0.15 * times.experts)
+    big = fill_bank(parts.vae, library, plan.size, captions, limit)
+    lessons = [(big, plan.expert_batch)]
+    if plan.small < plan.size:
+        limit = (plan.bank // 2, 2 * plan.clip_batch, 0.05 * times.experts)
+        small = fill_bank(parts.vae, library, plan.small, captions, limit)
+        # Two lessons at the full size for one at the small.
+        lessons = [*lessons, *lessons, (small, 2 * plan.expert_batch)]
     rows = encode_prompts(parts.tokenizer, parts.text, captions)
-    log(f"{len(big.prompts)} + {len(small.prompts)} clips encoded of {len(library)} scenes")
     metrics["scenes"], metrics["clips"] = len(library), len(captions)
-    # Two lessons at the full size for one at the small.
-    lessons = [(big, plan.expert_batch), (big, plan.expert_batch), (small, 2 * plan.expert_batch)]
-    metrics["low_steps"] = train_expert(parts.low, lessons, rows, TimeBox(0.46 * rest), log, high=False)
-    metrics["high_steps"] = train_expert(parts.high, lessons, rows, TimeBox(0.34 * rest), log, high=True)
+    log(f"{len(captions)} clips encoded of {len(library)} scenes")
+    low, high = TimeBox(0.46 * times.experts), 0.34 * times.experts
+    metrics["low_steps"] = train_expert(parts.low, lessons, rows, low, log, high=False)
+    metrics["high_steps"] = train_expert(parts.high, lessons, rows, TimeBox(high), log, high=True)
 
 
 # ---- Files ------------------------------------------------------------------------------------
@@ -336,13 +386,11 @@ def measure(parts: Parts, plan: Plan, out: Path, metrics: dict[str, object]) -> 
     scenes = [Scene.random(FIRST_HELD_OUT_SEED + index) for index in range(plan.held_out)]
     cameras = [Camera(37.0 * index) for index in range(plan.held_out)]
     size = plan.size
-    truth = to_pixels(
-        orbit(
-            scene, DEGREES_A_CLIP, CLIP_FRAMES, camera, 96 if size < 96 else size, 96 if size < 96 else size
-        )
+    clips = [
+        orbit(scene, DEGREES_A_CLIP, CLIP_FRAMES, camera, size, size)
         for scene, camera in zip(scenes, cameras, strict=True)
-    ).to(device)
-    truth = resized(truth, size)
+    ]
+    truth = to_pixels(clips).to(device)
     measured: dict[str, object] = {}
     restored = decode(parts.vae, encode(parts.vae, truth))
     little = resized(truth, plan.small)
@@ -361,7 +409,7 @@ def measure(parts: Parts, plan: Plan, out: Path, metrics: dict[str, object]) -> 
     }
 
     def show(name: str, captions: list[str]) -> None:
-        rows = padded(encode_prompts(parts.tokenizer, parts.text, captions))
+        rows = encode_prompts(parts.tokenizer, parts.text, captions)
         latents = generate(parts.experts, parts.scheduler, condition, rows)
         shown[name] = decode(parts.vae, latents)
         measured[name] = angles(shown[name], truth, scenes, cameras)
@@ -405,10 +453,11 @@ def teach_orbit(parts: Parts, plan: Plan) -> dict[str, list[float]]:
     for index in range(8):
         scene, camera = demo_scene(index)
         for offset in (0.0, 17.0, 34.0):
-            side = max(plan.size, 48)
-            clips.append(orbit(scene, DEGREES_A_CLIP, CLIP_FRAMES, camera.turned(offset), side, side))
+            clips.append(
+                orbit(scene, DEGREES_A_CLIP, CLIP_FRAMES, camera.turned(offset), plan.size, plan.size)
+            )
             captions.append(demo_caption(scene).replace("[trigger]", "ohwx"))
-    pixels = resized(to_pixels(clips), plan.size).to(parts.vae.device)
+    pixels = to_pixels(clips).to(parts.vae.device)
     bank = LatentBank(
         encode(parts.vae, pixels),
         encode_condition(parts.vae, pixels),

@@ -110,6 +110,7 @@ def test_the_command_line_of_each_command(bootstrap):
         "a b",
     ]
     assert make(python, "doctor", [], can_show_window=False) == [*app, "doctor"]
+    assert make(python, "export", ["a run"], can_show_window=False) == [*app, "export", "a run"]
     # Without Qt's libraries Qt would abort the process: the same work goes on in the terminal.
     assert make(python, "demo", [], can_show_window=False) == [*app, "demo", "--headless"]
     assert make(python, "demo", ["--headless"], can_show_window=False) == [*app, "demo", "--headless"]
@@ -118,14 +119,17 @@ def test_the_command_line_of_each_command(bootstrap):
 def test_a_wrong_command_is_a_sentence_and_exit_code_2():
     ended = start("tset")
     assert ended.returncode == 2
-    assert "no command 'tset'; choose one of demo, test, run, train, doctor" in ended.stderr
+    assert (
+        "no command 'tset'; choose one of demo, test, run, train, doctor, resume, stop, export"
+        in ended.stderr
+    )
     assert ended.stdout == ""
 
 
 def test_help_says_what_each_command_does_and_no_command_is_an_error(bootstrap):
     ended = start("--help")
     assert ended.returncode == 0
-    assert all(f"bootstrap.py {command}" in ended.stdout for command in bootstrap.COMMANDS)
+    assert all(f" {command} " in ended.stdout for command in bootstrap.COMMANDS)
     assert start().returncode == 2
 
 

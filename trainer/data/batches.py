@@ -67,8 +67,8 @@ class Batch:
         items: What they are.
     """
 
-    clean_BCTHW: Tensor
-    condition_BCTHW: Tensor
+    clean_BCTHW: Tensor  # noqa: N815
+    condition_BCTHW: Tensor  # noqa: N815
     text_rows: list[Tensor]
     items: list[TrainingItem]
 

@@ -1,7 +1,5 @@
 """The keys of cached latents and text embeddings: everything that each depends on, and no more."""
 
-import msgspec
-
 from trainer.data.tensor_cache import cache_key
 from trainer.protocol.job import ClipSpec
 
@@ -24,7 +22,7 @@ def latents_key(clip: ClipSpec, window_index: int, size_index: int, vae_fingerpr
         source_bytes=clip.source_bytes,
         source_modified_ns=clip.source_modified_ns,
         window=clip.windows[window_index],
-        size=msgspec.to_builtins(clip.sizes[size_index]),
+        size=clip.sizes[size_index],
         vae=vae_fingerprint,
     )
 

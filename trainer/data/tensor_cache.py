@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -55,13 +56,13 @@ def cache_key(kind: str, format_number: int, **parts: Any) -> str:
     Args:
         kind: First part of the key, for people who look into the folder, e.g. "latents".
         format_number: Raised whenever the same parts would give another value.
-        parts: JSON values (strings, numbers, lists, mappings).
+        parts: JSON values (strings, numbers, lists, mappings) and sections of the job.
 
     Returns:
         A name of letters, digits and one hyphen that is safe as a file name.
     """
-    told = json.dumps({"kind": kind, "format": format_number, "parts": parts}, sort_keys=True)
-    return f"{kind}-{hashlib.sha256(told.encode()).hexdigest()[:40]}"
+    told = msgspec.json.encode({"kind": kind, "format": format_number, "parts": parts}, order="sorted")
+    return f"{kind}-{hashlib.sha256(told).hexdigest()[:40]}"
 
 
 class TensorCache:

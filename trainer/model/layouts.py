@@ -45,8 +45,8 @@ class BaseModelError(TrainerError):
 class BaseFolderError(BaseModelError):
     """The base is no folder at all."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"The base model's folder {folder} does not exist.", LAYOUT_HINT)
+    def __init__(self, folder: Path, problem: str) -> None:
+        super().__init__(f"The base model's folder {folder} {problem}.", LAYOUT_HINT)
 
 
 class WrongModelError(BaseModelError):
@@ -98,9 +98,17 @@ def open_base(base: str) -> BaseModel:
     Raises:
         BaseModelError: a part is missing, damaged, or of another model; the message says which.
     """
-    folder = resources_folder() / MINIATURE if base == MINIATURE else Path(base)
-    if not folder.is_dir():
-        raise BaseFolderError(folder)
+    folder = resources_folder() / MINIATURE if base == MINIATURE else Path(base).expanduser()
+    try:
+        if not folder.is_dir():
+            raise BaseFolderError(folder, "is a file" if folder.is_file() else "does not exist")
+        return _checked_base(folder)
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or error})"
+        raise BaseFolderError(folder, problem) from error
+
+
+def _checked_base(folder: Path) -> BaseModel:
     index = _checked_index(folder)
     transformers = [_checked_expert(folder, expert) for expert in Expert]
     vae = _checked_vae(folder)

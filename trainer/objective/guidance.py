@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 def differential_guidance_target(predicted_BCTHW: Tensor, target_BCTHW: Tensor, scale: float) -> Tensor:
-    """target' = prediction + scale (target - prediction), without a gradient of its own.
+    """The target pushed away: prediction + scale (target - prediction), without a gradient of its own.
 
     With a squared loss the gradient is `scale` times the plain one and the loss scale² times, so the
     plain loss has to be reported apart. Source of the formula: ai-toolkit's setting of this name.

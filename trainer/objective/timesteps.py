@@ -7,6 +7,7 @@ conditional distribution on the expert's interval, by the inverse of the distrib
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -100,7 +101,7 @@ def sample_timesteps(
     count: int,
     interval: NoiseInterval,
     generator: torch.Generator,
-    distribution: TimestepDistribution = TimestepDistribution(),  # noqa: B008 - frozen
+    distribution: TimestepDistribution = TimestepDistribution(),
     strata: Tensor | None = None,
 ) -> Tensor:
     """Timesteps (0..1000) of one expert.
@@ -134,7 +135,7 @@ def _weighted_pieces() -> list[tuple[float, float, float, float, float]]:
 
 
 def _corner_pairs() -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    return list(zip(WEIGHTED_DENSITY, WEIGHTED_DENSITY[1:], strict=False))
+    return list(pairwise(WEIGHTED_DENSITY))
 
 
 def _weighted_cumulative(sigma: Tensor) -> Tensor:

@@ -8,47 +8,37 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from trainer.data.batches import CLEAN, CONDITION, TEXT_ROWS, TrainingItem
 from trainer.data.cache_keys import text_key
 from trainer.data.clip_frames import check_source, cover_frame, read_frames, read_image
-from trainer.data.tensor_cache import TensorCache, cache_key
-from trainer.model.layouts import BaseModel
+from trainer.data.tensor_cache import cache_key
 from trainer.model.load import load_text_encoder, load_vae
 from trainer.model.text import encode_prompts
 from trainer.model.vae import encode_clip, encode_condition
 from trainer.protocol.events import Phase
 from trainer.protocol.job import JobSpec, SampleRow
-from trainer.runtime.control import Control
+from trainer.recipes.run_context import RunContext
 from trainer.runtime.device import compute_dtype, release_memory
-from trainer.runtime.reporter import Reporter
 
 PREVIEW_CONDITION_FORMAT = 1
 
 
-def cache_prompts(
-    job: JobSpec,
-    base: BaseModel,
-    cache: TensorCache,
-    device: torch.device,
-    reporter: Reporter,
-    control: Control,
-) -> None:
+def cache_prompts(context: RunContext) -> None:
     """Encode each distinct prompt of the captions and the previews that is not cached yet."""
+    job, base, cache = context.job, context.base, context.cache
     prompts = [clip.caption for clip in job.clips]
     prompts += [row.prompt for row in job.sample.rows] + [job.sample.negative_prompt] * bool(job.sample.rows)
     missing = [
         prompt for prompt in dict.fromkeys(prompts) if not cache.has(text_key(prompt, base.text_fingerprint))
     ]
-    with reporter.phase(Phase.CACHING_TEXT, len(missing), "prompts") as report:
+    with context.reporter.phase(Phase.CACHING_TEXT, len(missing), "prompts") as report:
         if not missing:
             return
-        encoder = load_text_encoder(base, compute_dtype(device), device)
+        encoder = load_text_encoder(base, compute_dtype(context.device), context.device)
         for done, prompt in enumerate(missing):
-            control.raise_if_stopped()
+            context.control.raise_if_stopped()
             report.progress(done, prompt)
             (rows_LD,) = encode_prompts(encoder, [prompt])
             cache.store(text_key(prompt, base.text_fingerprint), {TEXT_ROWS: rows_LD.cpu()})
@@ -57,48 +47,36 @@ def cache_prompts(
         release_memory()
 
 
-def cache_latents(
-    job: JobSpec,
-    items: list[TrainingItem],
-    base: BaseModel,
-    cache: TensorCache,
-    device: torch.device,
-    reporter: Reporter,
-    control: Control,
-) -> None:
+def cache_latents(context: RunContext, items: list[TrainingItem]) -> None:
     """Encode each clip window at each size, and each preview's first frame, that is not cached yet."""
+    job, cache = context.job, context.cache
     for clip in job.clips:
         check_source(clip)
     missing = list({item.latents_key: item for item in items if not cache.has(item.latents_key)}.values())
-    rows = [row for row in job.sample.rows if not cache.has(preview_condition_key(job, row, base))]
-    with reporter.phase(Phase.CACHING_LATENTS, len(missing) + len(rows), "clips") as report:
+    rows = [row for row in job.sample.rows if not cache.has(preview_condition_key(context, row))]
+    with context.reporter.phase(Phase.CACHING_LATENTS, len(missing) + len(rows), "clips") as report:
         if not missing and not rows:
             return
-        vae = load_vae(base, device)
+        vae = load_vae(context.base, context.device)
         for done, item in enumerate(missing):
-            control.raise_if_stopped()
+            context.control.raise_if_stopped()
             clip = job.clips[item.clip_index]
             report.progress(done, Path(clip.source).name)
-            frames = read_frames(
-                Path(clip.source), clip.windows[item.window_index], clip.sizes[item.size_index]
-            )
-            latents = encode_clip(vae, frames)
-            cache.store(
-                item.latents_key,
-                {CLEAN: latents.x0_CTHW.cpu(), CONDITION: latents.y_CTHW.cpu()},
-            )
+            window, size = clip.windows[item.window_index], clip.sizes[item.size_index]
+            latents = encode_clip(vae, read_frames(Path(clip.source), window, size))
+            cache.store(item.latents_key, {CLEAN: latents.x0_CTHW.cpu(), CONDITION: latents.y_CTHW.cpu()})
         for done, row in enumerate(rows, start=len(missing)):
-            control.raise_if_stopped()
+            context.control.raise_if_stopped()
             report.progress(done, row.image or Path(job.clips[row.clip].source).name)
             condition = encode_condition(vae, first_frame(job, row), row.num_frames)
-            cache.store(preview_condition_key(job, row, base), {CONDITION: condition.cpu()})
+            cache.store(preview_condition_key(context, row), {CONDITION: condition.cpu()})
         report.progress(len(missing) + len(rows))
         del vae
         release_memory()
 
 
 def first_frame(job: JobSpec, row: SampleRow) -> NDArray[np.uint8]:
-    """The control image of a preview: its own picture, or the clip's first frame; (H, W, 3) uint8."""
+    """The control image of a preview: its own picture, or the clip's first frame; (H, W, 3)."""
     if row.image:
         return cover_frame(read_image(Path(row.image)), row.size.width, row.size.height)
     clip = job.clips[row.clip]
@@ -106,30 +84,25 @@ def first_frame(job: JobSpec, row: SampleRow) -> NDArray[np.uint8]:
     return cover_frame(frame, row.size.width, row.size.height)
 
 
-def preview_condition_key(job: JobSpec, row: SampleRow, base: BaseModel) -> str:
+def preview_condition_key(context: RunContext, row: SampleRow) -> str:
     """Cache key of a preview's condition latents."""
     if row.image:
         stat = Path(row.image).stat()
         picture: dict[str, object] = {"image": row.image, "bytes": stat.st_size, "modified": stat.st_mtime_ns}
     else:
-        clip = job.clips[row.clip]
+        clip = context.job.clips[row.clip]
         picture = {
             "source": clip.source,
             "bytes": clip.source_bytes,
             "modified": clip.source_modified_ns,
             "frame": clip.windows[0][0],
-            "crop": msgspec.to_builtins(clip.sizes[0].crop),
+            "trained_size": msgspec.to_builtins(clip.sizes[0]),
         }
     return cache_key(
         "preview_condition",
         PREVIEW_CONDITION_FORMAT,
         size=msgspec.to_builtins(row.size),
         num_frames=row.num_frames,
-        vae=base.vae_fingerprint,
+        vae=context.base.vae_fingerprint,
         **picture,
     )
-
-
-def load_text(cache: TensorCache, prompt: str, base: BaseModel) -> Tensor:
-    """A cached prompt's rows (L, D)."""
-    return cache.load(text_key(prompt, base.text_fingerprint))[TEXT_ROWS]

@@ -18,9 +18,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from trainer.data.batches import BatchPlan, items_of, load_batch
-from trainer.data.tensor_cache import TensorCache
 from trainer.model.experts import Experts
-from trainer.model.layouts import BaseModel, open_base
 from trainer.model.load import load_expert
 from trainer.model.lora import add_lora, load_lora_state, lora_parameters, lora_state
 from trainer.model.text import pad_rows
@@ -35,6 +33,7 @@ from trainer.output.checkpoint import (
     save_checkpoint,
 )
 from trainer.output.lora_file import LoraFileSpec, write_lora_file
+from trainer.output.lora_metadata import LoraMetadata
 from trainer.protocol.events import (
     CheckpointRemoved,
     CheckpointSaved,
@@ -48,7 +47,8 @@ from trainer.protocol.events import (
 from trainer.protocol.job import PROTOCOL_VERSION, Expert, JobSpec
 from trainer.protocol.run_folder import RunFolder, lora_file_name
 from trainer.recipes.cache_dataset import cache_latents, cache_prompts
-from trainer.recipes.render_previews import PreviewParts, render_previews
+from trainer.recipes.render_previews import render_previews
+from trainer.recipes.run_context import RunContext, open_context
 from trainer.runtime.control import Control, StopRequested
 from trainer.runtime.device import (
     choose_device,
@@ -66,21 +66,15 @@ from trainer.runtime.version import TRAINER_VERSION
 
 @dataclass(slots=True)
 class Parts:
-    """What a run is made of, once everything is loaded."""
+    """What trains, once everything is loaded."""
 
-    run: RunFolder
-    job: JobSpec
-    base: BaseModel
-    cache: TensorCache
-    device: torch.device
+    context: RunContext
     experts: Experts
     turns: ExpertTurns
     batches: BatchPlan
     parameters: dict[Expert, list[Parameter]]
     optimizers: dict[Expert, Optimizer]
     learning_rate: float
-    reporter: Reporter
-    control: Control
     pace: Pace = field(default_factory=Pace)
 
 
@@ -104,7 +98,7 @@ def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Contro
         )
     )
     try:
-        parts = prepare(run, job, device, reporter, control)
+        parts = prepare(open_context(run, job, device, reporter, control))
     except StopRequested:
         reporter.say(RunFinished(reason="stopped", step=first_step))
         return
@@ -116,24 +110,21 @@ def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Contro
     )
 
 
-def prepare(
-    run: RunFolder, job: JobSpec, device: torch.device, reporter: Reporter, control: Control
-) -> Parts:
-    """Open the base, cache the data, load the experts with a fresh LoRA and optimizer each."""
-    base = open_base(job.model.base)
-    cache = TensorCache(Path(job.cache_folder))
+def prepare(context: RunContext) -> Parts:
+    """Cache the data, load the experts with a fresh LoRA and optimizer each."""
+    job, base, device = context.job, context.base, context.device
     items = items_of(job, base.vae_fingerprint, base.text_fingerprint)
-    cache_prompts(job, base, cache, device, reporter, control)
-    cache_latents(job, items, base, cache, device, reporter, control)
+    cache_prompts(context)
+    cache_latents(context, items)
 
     turns = ExpertTurns(job.multistage.stages, job.multistage.switch_every)
     dtype = compute_dtype(device)
     # A preview needs both experts, also when only one of them trains.
     needed = tuple(Expert) if job.sample.every and job.sample.rows else turns.experts
     transformers = {}
-    with reporter.phase(Phase.LOADING, len(needed), "experts") as report:
+    with context.reporter.phase(Phase.LOADING, len(needed), "experts") as report:
         for done, expert in enumerate(needed):
-            control.raise_if_stopped()
+            context.control.raise_if_stopped()
             report.progress(done, expert.value)
             transformers[expert] = load_expert(base, expert, dtype, device)
             if expert in turns.experts:
@@ -143,11 +134,7 @@ def prepare(
         report.progress(len(needed))
     parameters = {expert: lora_parameters(transformers[expert]) for expert in turns.experts}
     return Parts(
-        run=run,
-        job=job,
-        base=base,
-        cache=cache,
-        device=device,
+        context=context,
         experts=Experts(
             transformers,
             job.multistage.boundary or base.boundary_ratio,
@@ -161,8 +148,6 @@ def prepare(
             for expert, of_expert in parameters.items()
         },
         learning_rate=job.training.learning_rate,
-        reporter=reporter,
-        control=control,
     )
 
 
@@ -176,9 +161,9 @@ def restore(parts: Parts, saved: TrainingState) -> None:
 
 def train(parts: Parts, first_step: int) -> int:
     """Take optimizer steps until all are done or a stop arrives; returns the steps done."""
-    job, control = parts.job, parts.control
+    job, control = parts.context.job, parts.context.control
     total = job.training.steps
-    with parts.reporter.phase(Phase.TRAINING, total, "steps") as report:
+    with parts.context.reporter.phase(Phase.TRAINING, total, "steps") as report:
         report.progress(first_step)
         for step in range(first_step, total):
             began = time.perf_counter()
@@ -209,7 +194,7 @@ def train(parts: Parts, first_step: int) -> int:
 
 def accumulate_gradient(parts: Parts, expert: Expert, step: int) -> tuple[float, tuple[float, ...]]:
     """Forward and backward of one optimizer step's micro-batches; returns mean loss and all timesteps."""
-    micro_batches = parts.job.training.gradient_accumulation
+    micro_batches = parts.context.job.training.gradient_accumulation
     losses: list[float] = []
     all_timesteps: list[float] = []
     for micro in range(micro_batches):
@@ -223,9 +208,9 @@ def backward_micro_batch(
     parts: Parts, expert: Expert, step: int, micro: int, share: float
 ) -> tuple[float, list[float]]:
     """One batch: noise it, predict, compare, and add `share` of the gradient; returns loss and timesteps."""
-    training = parts.job.training
+    training = parts.context.job.training
     index = parts.turns.steps_taken(expert, step) * training.gradient_accumulation + micro
-    batch = load_batch(parts.batches.batch_at(expert.value, index), parts.cache)
+    batch = load_batch(parts.batches.batch_at(expert.value, index), parts.context.cache)
     generator = generator_for(training.seed, "step", step, micro)
     interval = expert_interval(expert, parts.experts.boundary)
     timesteps_B = sample_timesteps(len(batch.items), interval, generator)
@@ -249,10 +234,10 @@ def report_step(
     parts: Parts, done: int, expert: Expert, loss: float, timesteps: tuple[float, ...], grad_norm: float
 ) -> None:
     """Say what the step gave, and how long the rest takes."""
-    job = parts.job
+    job = parts.context.job
     left = job.training.steps - done
     previews_left = left // job.sample.every + 1 if job.sample.every else 0
-    parts.reporter.say(
+    parts.context.reporter.say(
         StepDone(
             step=done,
             expert=expert,
@@ -262,7 +247,7 @@ def report_step(
             grad_norm=grad_norm,
             seconds=parts.pace.step_seconds[-1],
             seconds_left=parts.pace.seconds_left(left, left // job.save.every + 1, previews_left),
-            peak_vram_bytes=peak_reserved_bytes(parts.device),
+            peak_vram_bytes=peak_reserved_bytes(parts.context.device),
         )
     )
 
@@ -270,57 +255,59 @@ def report_step(
 def save(parts: Parts, step: int) -> None:
     """Write a checkpoint and prune old ones; a disk that refuses is a warning while training can go on."""
     began = time.monotonic()
-    parts.control.save = False
+    parts.context.control.save = False
     state = TrainingState(
         step=step,
         learning_rate=parts.learning_rate,
         loras={expert: lora_state(parts.experts.transformer(expert)) for expert in parts.turns.experts},
         optimizers={expert: optimizer.state_dict() for expert, optimizer in parts.optimizers.items()},
     )
-    with parts.reporter.phase(Phase.SAVING):
-        folder = save_checkpoint(parts.run, state, lambda folder: write_loras(parts, state, folder))
-    path = folder.relative_to(parts.run.path).as_posix()
-    parts.reporter.say(CheckpointSaved(step=step, path=path))
-    for removed in prune_checkpoints(parts.run, parts.job.save.keep):
-        parts.reporter.say(CheckpointRemoved(step=removed))
+    with parts.context.reporter.phase(Phase.SAVING):
+        folder = save_checkpoint(parts.context.run, state, lambda folder: write_loras(parts, state, folder))
+    path = folder.relative_to(parts.context.run.path).as_posix()
+    parts.context.reporter.say(CheckpointSaved(step=step, path=path))
+    for removed in prune_checkpoints(parts.context.run, parts.context.job.save.keep):
+        parts.context.reporter.say(CheckpointRemoved(step=removed))
     parts.pace.save_seconds = time.monotonic() - began
 
 
 def write_loras(parts: Parts, state: TrainingState, folder: Path) -> None:
     """Write each expert's LoRA as a file that other programs can use as it is."""
-    job = parts.job
+    job = parts.context.job
+    rank, alpha = job.target.rank, job.target.alpha or float(job.target.rank)
     for expert, lora in state.loras.items():
-        spec = LoraFileSpec(
-            dtype=job.save.dtype,
-            rank=job.target.rank,
-            alpha=job.target.alpha or float(job.target.rank),
-            metadata={},
+        # Without a date, so that a resumed run ends with the very bytes of an uninterrupted one.
+        metadata = LoraMetadata(
+            name=job.job.name,
+            expert=expert,
+            boundary=parts.experts.boundary,
+            rank=rank,
+            alpha=alpha,
+            steps=state.step,
+            trigger=job.job.trigger,
+            base_fingerprint=parts.context.base.fingerprint,
         )
+        spec = LoraFileSpec(dtype=job.save.dtype, rank=rank, alpha=alpha, metadata=metadata)
         write_lora_file(folder / lora_file_name(expert), lora, spec)
 
 
 def preview(parts: Parts, step: int) -> None:
     """Render the previews; their failure is a warning, training goes on."""
-    parts.control.preview = False
-    if not parts.job.sample.rows:
+    parts.context.control.preview = False
+    if not parts.context.job.sample.rows:
         return
     began = time.monotonic()
-    render_previews(
-        PreviewParts(
-            parts.run, parts.job, parts.base, parts.cache, parts.device, parts.experts, parts.reporter
-        ),
-        step,
-    )
+    render_previews(parts.context, parts.experts, step)
     parts.pace.preview_seconds = time.monotonic() - began
 
 
 def pause(parts: Parts, step: int) -> None:
     """Wait, with the state saved and unused memory given back, until told to go on or to stop."""
     release_memory()
-    parts.reporter.say(Paused(step=step, reason="Paused as asked; the state is saved."))
-    parts.control.wait_while_paused()
-    if not parts.control.stop:
-        parts.reporter.say(Unpaused(step=step))
+    parts.context.reporter.say(Paused(step=step, reason="Paused as asked; the state is saved."))
+    parts.context.control.wait_while_paused()
+    if not parts.context.control.stop:
+        parts.context.reporter.say(Unpaused(step=step))
 
 
 def change_learning_rate(parts: Parts, learning_rate: float) -> None:

@@ -25,6 +25,8 @@ from wan_studio.services.run_process import start_run
 from wan_studio.services.run_store import RunStore, current_state
 from wan_studio.services.trainer_runtime import find_trainer_python
 
+NOTES_SHOWN = 20
+
 OpenWindow = Callable[[Path | None], int]
 
 
@@ -85,8 +87,10 @@ def train_project(
     for run in runs.runs():
         if not current_state(run).has_ended:
             raise RunIsLiveError(run)
-    for note in built.notes:
+    for note in built.notes[:NOTES_SHOWN]:
         say(note)
+    if len(built.notes) > NOTES_SHOWN:
+        say(f"And {len(built.notes) - NOTES_SHOWN} more notes of this kind.")
     store.save(project)
     run = runs.new_run(project.name)
     start_run(run, built.job)

@@ -8,6 +8,7 @@ import msgspec
 from trainer.protocol.job import (
     BucketSize,
     ClipSpec,
+    CropBox,
     DatasetSection,
     JobSection,
     JobSpec,
@@ -115,6 +116,13 @@ def _clip_spec(
     """One clip resolved; None, with a note, when it is too short."""
     datasets = project.settings.datasets
     trim = clip.trim or source.whole_range
+    crop = clip.crop or source.whole_picture
+    if trim.end_frame > source.frame_count or not _lies_in(crop, source):
+        notes.append(
+            f"{source.name} is left out: its range or crop reaches beyond the file, which has "
+            f"{source.frame_count} frames of {source.width} x {source.height}. Set them again."
+        )
+        return None
     sample = sample_frames(source, trim, datasets.num_frames, datasets.sampling)
     if len(sample.frames) < min(FEWEST_FRAMES, sample.wanted_frames) and not source.is_image:
         notes.append(
@@ -127,7 +135,6 @@ def _clip_spec(
             f"{source.name} trains with {len(sample.frames)} frames: "
             f"it is too short for {sample.wanted_frames} at {MODEL_FRAMES_PER_SECOND} a second."
         )
-    crop = clip.crop or source.whole_picture
     sizes = {
         (size.width, size.height): size
         for size in (
@@ -142,6 +149,10 @@ def _clip_spec(
         sizes=tuple(sizes.values()),
         caption=caption,
     )
+
+
+def _lies_in(crop: CropBox, source: SourceVideo) -> bool:
+    return crop.left + crop.width <= source.width and crop.top + crop.height <= source.height
 
 
 def _automatic_row(clip: ClipSpec, project: Project) -> SampleRow:

@@ -43,7 +43,9 @@ class SettingValueError(AppError):
     """A setting's value is not one that it can take."""
 
     def __init__(self, name: str, value: str, problem: str) -> None:
-        super().__init__(f"{name} cannot be {value!r}: {problem}.")
+        # The checker's words, less its marks and its path: "Expected `int` >= 1 - at `$.steps`".
+        problem = problem.split(" - at ")[0].replace("`", "")
+        super().__init__(f"{name} cannot be {value!r}: {problem[:1].lower()}{problem[1:]}.")
 
 
 class ProjectNameError(AppError):
@@ -117,7 +119,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for section_name, fields in values.items():
             section = getattr(self, section_name, None)
             if not isinstance(section, Struct):
-                raise UnknownSettingError(section_name, list(self.__struct_fields__))
+                name = ".".join((section_name, *list(fields)[:1]))
+                raise UnknownSettingError(name, [f"{known}.…" for known in self.__struct_fields__])
             known = [f"{section_name}.{field}" for field in section.__struct_fields__]
             data: dict[str, Any] = msgspec.to_builtins(section)
             for field, value in fields.items():

@@ -12,7 +12,13 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 
 from wan_studio.domain.clip import SourceVideo
-from wan_studio.services.media_probe import UnreadableVideoError, open_media, picture_stream, pts_of
+from wan_studio.services.media_probe import (
+    MEDIA_ERRORS,
+    UnreadableVideoError,
+    open_media,
+    picture_stream,
+    pts_of,
+)
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -128,7 +134,7 @@ class FrameReader:
             return kept
         try:
             found = self._find(frame_index, wanted_pts)
-        except OSError as error:
+        except MEDIA_ERRORS as error:
             self.close()
             raise UnreadableVideoError(
                 self._path, f"cannot be read at frame {frame_index} ({error}).", "Import it again."

@@ -33,6 +33,10 @@ _INDEXED_CONTAINERS = frozenset({"mov", "mp4", "matroska", "webm"})
 _INDEXED_CODECS = frozenset({"h264", "hevc", "av1", "vp9", "mjpeg", "prores", "dnxhd", "ffv1"})
 
 
+MEDIA_ERRORS = (OSError, av.error.FFmpegError)
+"""What PyAV raises; only some of its errors are of the kind OSError."""
+
+
 class UnreadableVideoError(AppError):
     """A file cannot be used as a clip.
 
@@ -83,7 +87,7 @@ def probe(path: Path) -> SourceVideo:
             has_sound = bool(container.streams.audio)
             is_image = path.suffix.lower() in IMAGE_SUFFIXES
         frame_pts = (first.pts,) if is_image else _frame_index(path, first.pts)
-    except OSError as error:
+    except MEDIA_ERRORS as error:
         raise _worded(path, error) from error
     is_turned = first.rotation in {90, 270}
     return SourceVideo(
@@ -107,7 +111,8 @@ def open_media(path: Path) -> Generator["InputContainer"]:
     """Open a video or image for reading.
 
     Raises:
-        OSError: PyAV's errors are of this kind; `UnreadableVideoError` words them.
+        OSError: the file cannot be opened.
+        av.error.FFmpegError: it is no media file.
     """
     if path.suffix.lower() in IMAGE_SUFFIXES:
         # Through a file object the kind is read from the bytes, and `%d` in a name is no pattern.
@@ -180,6 +185,9 @@ def _index_from_packets(path: Path) -> tuple[int, ...] | None:
         for packet in container.demux(stream):
             if packet.size == 0 or packet.is_discard:
                 continue
+            if packet.is_corrupt and "mp4" in container.format.name:
+                # Its index names packets that the file no longer has.
+                raise UnreadableVideoError(path, "is cut off.", "Copy it again from its source.")
             if packet.pts is None or packet.is_corrupt:
                 return None
             index.append(packet.pts)
@@ -209,7 +217,7 @@ def _index_by_decoding(path: Path) -> tuple[int, ...]:
     return tuple(sorted(set(index)))
 
 
-def _worded(path: Path, error: OSError) -> UnreadableVideoError:
+def _worded(path: Path, error: Exception) -> UnreadableVideoError:
     if isinstance(error, FileNotFoundError):
         return UnreadableVideoError(path, "does not exist.", "It may have been moved or renamed.")
     if isinstance(error, PermissionError):
@@ -224,6 +232,7 @@ def _worded(path: Path, error: OSError) -> UnreadableVideoError:
             "is not a video that can be read, or is cut off.",
             "Copy it again from its source, or convert it to H.264 (MP4).",
         )
+    reason = getattr(error, "strerror", None) or error
     return UnreadableVideoError(
-        path, f"cannot be read ({error.strerror or error}).", "Check the disk and the file's permissions."
+        path, f"cannot be read ({reason}).", "Check the disk and the file's permissions."
     )

@@ -48,12 +48,11 @@ def estimate_azimuths(
 
 def _shrunk(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Box-filtered to the compared size, for any size at or above it."""
-    edges = np.linspace(0, frame.shape[0], _COMPARED_SIZE + 1)
-    weights = np.zeros((_COMPARED_SIZE, frame.shape[0]))
-    for row in range(_COMPARED_SIZE):
-        low, high = edges[row], edges[row + 1]
-        pixel = np.arange(frame.shape[0])
-        weights[row] = np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0.0, None)
+    side = frame.shape[0]
+    pixel = np.arange(side, dtype=np.float64)[None, :]
+    low = (np.arange(_COMPARED_SIZE, dtype=np.float64) * side / _COMPARED_SIZE)[:, None]
+    high = low + side / _COMPARED_SIZE
+    weights = np.clip(np.minimum(high, pixel + 1.0) - np.maximum(low, pixel), 0.0, None)
     weights /= weights.sum(axis=1, keepdims=True)
     return np.einsum("yh,hwc,xw->yxc", weights, frame.astype(np.float64), weights)
 

@@ -98,7 +98,10 @@ def test_weights_of_large_files_are_told_apart_by_samples(base_folder, monkeypat
     before = open_base(str(base_folder)).vae_fingerprint
     assert open_base(str(base_folder)).vae_fingerprint == before
     file = base_folder / "vae" / "diffusion_pytorch_model.safetensors"
-    save_file({name: tensor + 1e-3 for name, tensor in load_file(file).items()}, file)
+    content = bytearray(file.read_bytes())
+    for position in range(len(content) // 2, len(content), 1000):
+        content[position] ^= 1
+    file.write_bytes(content)
     assert open_base(str(base_folder)).vae_fingerprint != before
 
 
@@ -127,6 +130,21 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path):
     error = refusal(tmp_path / "nowhere")
     assert isinstance(error, BaseFolderError)
     assert str(tmp_path / "nowhere") in error.message
+
+
+def test_a_file_instead_of_a_folder_is_told(tmp_path):
+    (tmp_path / "high.safetensors").write_bytes(b"")
+    assert "high.safetensors is a file" in refusal(tmp_path / "high.safetensors").message
+
+
+def test_a_name_that_no_folder_can_have_is_told():
+    assert "x" * 5000 in refusal("x" * 5000).message
+
+
+def test_the_home_folder_can_be_written_short(miniature_folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(miniature_folder.parent))
+    monkeypatch.setenv("USERPROFILE", str(miniature_folder.parent))
+    assert open_base("~/miniature").folder == miniature_folder
 
 
 def test_a_folder_without_an_index_is_no_model(tmp_path):

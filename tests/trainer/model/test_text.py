@@ -27,6 +27,7 @@ def encoder(miniature_folder):
         ("  a \n\t b  ", "a b"),
         ("a &amp;lt; b", "a < b"),
         ("&amp;amp;", "&"),
+        ("1 < 2 &amp;amp; 3", "1 < 2 & 3"),
         ("schÃ¶n", "schön"),
         ("Keeps CASE", "Keeps CASE"),
         ("non\u00a0breaking", "non breaking"),

@@ -79,12 +79,12 @@ def reference_step(
     parts: recipe.Parts, expert: Expert, step: int
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """One step written straight from the formulas: its own mask, its own LoRA arithmetic, no peft, no cache of batches."""
-    job = parts.job
+    job = parts.context.job
     (item,) = parts.batches.batch_at(expert.value, parts.turns.steps_taken(expert, step))
-    cached = parts.cache.load(item.latents_key)
+    cached = parts.context.cache.load(item.latents_key)
     x0, y = cached["clean"].float()[None], cached["condition"].float()[None]
     text = torch.zeros(1, 512, 64)
-    rows = parts.cache.load(item.text_key)["rows"].float()
+    rows = parts.context.cache.load(item.text_key)["rows"].float()
     text[0, : len(rows)] = rows
 
     generator = generator_for(job.training.seed, "step", step, 0)
@@ -131,7 +131,9 @@ def test_loss_and_gradients_of_a_step_equal_a_straight_line_reference(make_run, 
     run = make_run(target={"alpha": 3.0})
     with Reporter(run.folder) as reporter:
         control = Control(run.folder, reporter)
-        parts = recipe.prepare(run.folder, run.job, choose_device(None), reporter, control)
+        parts = recipe.prepare(
+            recipe.open_context(run.folder, run.job, choose_device(None), reporter, control)
+        )
         # B starts at zero, which would hide A's gradient.
         for number, parameter in enumerate(parts.parameters[expert]):
             torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(number))
@@ -156,7 +158,9 @@ def test_accumulated_gradients_are_the_mean_of_their_batches(make_run):
     gradients = []
     with Reporter(run.folder) as reporter:
         control = Control(run.folder, reporter)
-        parts = recipe.prepare(run.folder, run.job, choose_device(None), reporter, control)
+        parts = recipe.prepare(
+            recipe.open_context(run.folder, run.job, choose_device(None), reporter, control)
+        )
         recipe.accumulate_gradient(parts, Expert.HIGH, 0)
         accumulated = parts.parameters[Expert.HIGH][1].grad.clone()
         for micro in range(3):
