@@ -103,6 +103,7 @@ def build_job(
         target=settings.target,
         save=settings.save,
         training=settings.training,
+        advanced=settings.advanced,
         datasets=(dataset,),
         sample=sample,
         cache_folder=cache_folder,

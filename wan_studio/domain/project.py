@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from trainer.protocol.job import (
+    AdvancedSection,
     CropBox,
     FileName,
     ModelSection,
@@ -105,6 +106,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     target: TargetSection = TargetSection()
     save: SaveSection = SaveSection()
     training: TrainingSection = TrainingSection()
+    advanced: AdvancedSection = AdvancedSection()
     datasets: DatasetSettings = DatasetSettings()
     sample: SampleSection = SampleSection()
 
