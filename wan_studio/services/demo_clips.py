@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from trainer.protocol.wire import write_atomic
 from wan_studio.errors import AppError
+from wan_studio.services.demo_scenes import DEMO_DEGREES_PER_SECOND, demo_caption, demo_scene
 from wan_studio.services.scene import Camera, Scene
 from wan_studio.services.scene_renderer import orbit_cameras, render
 
@@ -22,11 +23,6 @@ DEMO_CLIP_COUNT = 8
 DEMO_FRAMES_PER_SECOND = 24
 DEMO_FRAME_COUNT = 44
 DEMO_FRAME_SIZE = 192
-DEMO_DEGREES_PER_SECOND = 45.0
-"""How fast the camera orbits, always the same way: a window of one second turns by this much."""
-
-DEMO_FIRST_SEED = 1_000
-"""Of the first clip's scene; the miniature was trained on seeds from 10000 on and has not seen these."""
 
 Progress = Callable[[int, int], None]
 """Called with clips done and clips in all."""
@@ -73,18 +69,6 @@ def make_demo_clips(folder: Path, on_progress: Progress | None = None) -> list[P
         if on_progress:
             on_progress(index + 1, len(paths))
     return paths
-
-
-def demo_scene(index: int) -> tuple[Scene, Camera]:
-    """Scene and first camera of a clip, counted from 0."""
-    seed = DEMO_FIRST_SEED + index
-    start_degrees = float(np.random.default_rng(seed).uniform(0.0, 360.0))
-    return Scene.random(seed), Camera(start_degrees)
-
-
-def demo_caption(scene: Scene) -> str:
-    """What the clip shows, with the project's trigger word still to be filled in."""
-    return f"orbit [trigger], the camera orbits around {scene.describe()}"
 
 
 def _is_whole(path: Path) -> bool:

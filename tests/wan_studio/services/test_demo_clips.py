@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from wan_studio.services import demo_clips
-from wan_studio.services.demo_clips import DemoClipsError, demo_caption, demo_scene, make_demo_clips
+from wan_studio.services.demo_clips import DemoClipsError, make_demo_clips
+from wan_studio.services.demo_scenes import demo_caption, demo_scene
 from wan_studio.services.scene_renderer import render
 
 
