@@ -31,7 +31,7 @@ def no_display(monkeypatch):
 
 
 @pytest.fixture
-def a_display(tmp_path, monkeypatch):
+def a_display(no_display, tmp_path, monkeypatch):
     """A display that is there, as far as can be told without asking it."""
     (tmp_path / "wayland-7").touch()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
