@@ -19,8 +19,8 @@ What the base knows, and why:
   the base nor the LoRA has seen.
 
 Order: processes draw scenes while the VAE trains; the VAE's latent mean and deviation are measured;
-clips are encoded; both experts train by flow matching, each on its side of the boundary; then
-measurements on unseen scenes: PSNR of the VAE, camera angles of the base and with a quick LoRA.
+clips are encoded; one expert trains by flow matching at all times, then a copy of it on either side of
+the boundary; then measurements on unseen scenes: PSNR of the VAE, camera angles of the base and with a quick LoRA.
 
 Writes to --out: miniature/ (and miniature.tar of it), state_vae.safetensors, state_experts.safetensors
 (float32, to go on from), metrics.json, sheet.png. `--smoke` runs all of it on a CPU in under a minute.
@@ -42,7 +42,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from miniature_experts import encode_prompts, fill_bank, train_expert, use_short_text  # noqa: E402
+from miniature_experts import Side, encode_prompts, fill_bank, train_expert, use_short_text  # noqa: E402
 from miniature_files import Parts, load_parts, take_up, write_miniature, write_state  # noqa: E402
 from miniature_measures import measure  # noqa: E402
 from miniature_plan import CPU, SMOKE, Plan  # noqa: E402
@@ -179,7 +179,7 @@ def learn_pictures(
 def learn_motion(
     parts: Parts, library: TrackLibrary, plan: Plan, times: Times, log: Log, metrics: dict[str, object]
 ) -> None:
-    """Encoded clips, then both experts; the low one, which draws the details, gets more time."""
+    """Encoded clips, then the experts: one for both sides, whose copies part ways at the end."""
     captions: list[str] = []
     limit = (plan.bank, plan.clip_batch, 0.15 * times.experts)
     big = fill_bank(parts.vae, library, plan.size, captions, limit)
@@ -192,9 +192,14 @@ def learn_motion(
     rows = encode_prompts(parts.tokenizer, parts.text, captions)
     metrics["scenes"], metrics["clips"] = len(library), len(captions)
     log(f"{len(captions)} clips encoded of {len(library)} scenes")
-    low, high = TimeBox(0.46 * times.experts), 0.34 * times.experts
-    metrics["low_steps"] = train_expert(parts.low, lessons, rows, low, log, high=False)
-    metrics["high_steps"] = train_expert(parts.high, lessons, rows, TimeBox(high), log, high=True)
+    # What both experts need is learned once; then each refines it on its own side.
+    shared = TimeBox(0.50 * times.experts)
+    metrics["shared_steps"] = train_expert(parts.low, lessons, rows, shared, log, Side.BOTH)
+    parts.high.load_state_dict(parts.low.state_dict())
+    low = TimeBox(0.18 * times.experts)
+    metrics["low_steps"] = train_expert(parts.low, lessons, rows, low, log, Side.LOW)
+    high = TimeBox(0.14 * times.experts)
+    metrics["high_steps"] = train_expert(parts.high, lessons, rows, high, log, Side.HIGH)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,6 +92,14 @@ def use_short_text(expert: WanTransformer3DModel) -> None:
 # ---- Experts ----------------------------------------------------------------------------------
 
 
+class Side(Enum):
+    """Which times an expert learns at."""
+
+    HIGH = "high"
+    LOW = "low"
+    BOTH = "both"
+
+
 @dataclass(slots=True)
 class LatentBank:
     """Encoded clips of one size.
@@ -163,14 +172,18 @@ def velocity_loss(
     return (predicted.float() - (noise - clean_BCTHW)).square().mean()
 
 
-def draw_times(count: int, *, high: bool, device: torch.device) -> Tensor:
+def draw_times(count: int, side: Side, device: torch.device) -> Tensor:
     """Times of one expert's side; the low side half evenly, half where a shift of 5 samples most."""
     evenly = torch.rand(count, device=device)
-    if high:
-        return BOUNDARY_RATIO + (1.0 - BOUNDARY_RATIO) * evenly
+    high = BOUNDARY_RATIO + (1.0 - BOUNDARY_RATIO) * evenly
+    if side is Side.HIGH:
+        return high
     largest = BOUNDARY_RATIO / (5.0 - 4.0 * BOUNDARY_RATIO)
     shifted = 5.0 * largest * evenly / (1.0 + 4.0 * largest * evenly)
-    return torch.where(torch.rand(count, device=device) < 0.5, BOUNDARY_RATIO * evenly, shifted)
+    low = torch.where(torch.rand(count, device=device) < 0.5, BOUNDARY_RATIO * evenly, shifted)
+    if side is Side.LOW:
+        return low
+    return torch.where(torch.rand(count, device=device) < 0.35, high, low)
 
 
 def train_expert(
@@ -179,12 +192,19 @@ def train_expert(
     rows: Tensor,
     box: TimeBox,
     report: Callable[[str], None],
-    *,
-    high: bool,
+    side: Side,
 ) -> int:
-    """Learn to animate; `lessons` are banks with the batch size of each, taken in turn. Returns the steps."""
-    peak = 1.5e-3
-    device = rows.device
+    """Learn to animate; returns the number of steps.
+
+    Args:
+        expert: With `use_short_text`.
+        lessons: Banks with the batch size of each, taken in turn.
+        rows: Of the prompts that the banks name.
+        box: How long.
+        report: Takes a line now and then.
+        side: `BOTH` teaches what the experts share, faster; the others refine.
+    """
+    device, peak = rows.device, 1.5e-3 if side is Side.BOTH else 8e-4
     optimizer = torch.optim.AdamW(
         expert.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=1e-2, fused=device.type == "cuda"
     )
@@ -197,13 +217,13 @@ def train_expert(
             bank.clean_BCTHW[chosen].float(),
             bank.condition_BCTHW[chosen].float(),
             rows[bank.prompts[chosen]],
-            draw_times(batch, high=high, device=device),
+            draw_times(batch, side, device),
         )
         take_step(optimizer, loss, learning_rate_at(fraction, peak), expert)
         total += loss.detach()
         step += 1
         if step % 100 == 0:
-            report(f"{'high' if high else 'low'} {fraction:4.0%} step {step}: loss {float(total) / 100:.4f}")
+            report(f"{side.value} {fraction:4.0%} step {step}: loss {float(total) / 100:.4f}")
             total.zero_()
     return step
 
@@ -248,7 +268,7 @@ class LoraSettings:
 
 
 def train_lora(
-    expert: WanTransformer3DModel, bank: LatentBank, rows: Tensor, settings: LoraSettings, *, high: bool
+    expert: WanTransformer3DModel, bank: LatentBank, rows: Tensor, settings: LoraSettings, side: Side
 ) -> list[float]:
     """Add a LoRA to a frozen expert and train it on the bank; the losses of all steps."""
     from peft import LoraConfig
@@ -269,7 +289,7 @@ def train_lora(
             bank.clean_BCTHW[chosen].float(),
             bank.condition_BCTHW[chosen].float(),
             rows[bank.prompts[chosen]],
-            draw_times(settings.batch, high=high, device=rows.device),
+            draw_times(settings.batch, side, rows.device),
         )
         warm = min(1.0, (step + 1) / 10)
         take_step(optimizer, loss, settings.learning_rate * warm, expert)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from miniature_experts import LatentBank, encode_prompts, generate, train_lora
+from miniature_experts import LatentBank, Side, encode_prompts, generate, train_lora
 from miniature_scenes import CLIP_FRAMES, FIRST_HELD_OUT_SEED, resized, to_pixels
 from miniature_vae import decode, encode, encode_condition, psnr
 from PIL import Image
@@ -112,10 +112,10 @@ def teach_orbit(parts: Parts, plan: Plan) -> dict[str, list[float]]:
     )
     rows = encode_prompts(parts.tokenizer, parts.text, captions)
     losses = {}
-    for name, expert in (("high", parts.high), ("low", parts.low)):
-        course = train_lora(expert, bank, rows, plan.lora, high=name == "high")
+    for side, expert in ((Side.HIGH, parts.high), (Side.LOW, parts.low)):
+        course = train_lora(expert, bank, rows, plan.lora, side)
         tenth = max(len(course) // 10, 1)
-        losses[name] = [float(np.mean(course[:tenth])), float(np.mean(course[-tenth:]))]
+        losses[side.value] = [float(np.mean(course[:tenth])), float(np.mean(course[-tenth:]))]
     return losses
 
 

@@ -57,7 +57,7 @@ def test_text_with_short_padding_gives_the_experts_the_same_answer(learning, con
 
 
 def test_each_experts_times_stay_on_its_side_of_the_boundary(learning):
-    high = learning.draw_times(4000, high=True, device=torch.device("cpu"))
-    low = learning.draw_times(4000, high=False, device=torch.device("cpu"))
+    high = learning.draw_times(4000, learning.Side.HIGH, torch.device("cpu"))
+    low = learning.draw_times(4000, learning.Side.LOW, torch.device("cpu"))
     assert 0.9 <= high.min() < 0.902 < 0.998 < high.max() <= 1.0
     assert 0.0 <= low.min() < 0.01 < 0.89 < low.max() <= 0.9
