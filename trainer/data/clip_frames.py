@@ -225,7 +225,9 @@ def _collect(
         if end > position:
             if damage and previous is not None:
                 raise UnreadableClipError(source, "it is damaged among the chosen frames")
-            pictures |= dict.fromkeys(wanted[position:end], shape(video.rgb(previous or frame)))
+            pictures |= dict.fromkeys(
+                wanted[position:end], shape(video.rgb(frame if previous is None else previous))
+            )
         if end < len(wanted) and wanted[end] == stamp:
             pictures[stamp] = shape(video.rgb(frame))
             end += 1

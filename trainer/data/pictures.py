@@ -91,9 +91,11 @@ def resize_crop(picture_HWC: Picture, crop: CropBox, width: int, height: int) ->
         raise ValueError(
             f"the crop reaches to {right} x {bottom}, the picture is {picture_width} x {picture_height}"
         )
+    # Cut first: Pillow's filter would look beyond a box, and bring back the edge of what was cropped away.
+    cut_HWC = np.ascontiguousarray(picture_HWC[crop.top : bottom, crop.left : right])
     if (crop.width, crop.height) == (width, height):
-        return picture_HWC[crop.top : bottom, crop.left : right].copy()
-    return _resized(picture_HWC, (crop.left, crop.top, right, bottom), width, height)
+        return cut_HWC.copy()
+    return _resized(cut_HWC, (0, 0, crop.width, crop.height), width, height)
 
 
 def cover_frame(picture_HWC: Picture, width: int, height: int) -> Picture:
