@@ -10,48 +10,21 @@ uninterrupted one would have done; on a CPU, to the bit.
 
 import os
 import time
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
-from torch.optim import Optimizer
 
-from trainer.data.batches import Batch, BatchPlan, BatchSource, entries_of, load_batch
-from trainer.model.experts import Experts
-from trainer.model.load import load_expert
-from trainer.model.lora import (
-    LoraSettings,
-    add_lora,
-    load_lora_state,
-    lora_disabled,
-    lora_parameters,
-    lora_state,
-    lora_strength,
-    start_from,
-)
+from trainer.data.batches import Batch, load_batch
+from trainer.model.lora import lora_disabled, lora_state, lora_strength, start_from
 from trainer.model.text import pad_rows
 from trainer.objective.flow_matching import add_noise, velocity_target
 from trainer.objective.guidance import differential_guidance_target
 from trainer.objective.losses import item_losses
-from trainer.objective.timesteps import (
-    STRATA,
-    NoiseInterval,
-    TimestepDistribution,
-    expert_interval,
-    sample_timesteps,
-)
-from trainer.objective.turns import ExpertTurns, TurnSettings
-from trainer.output.checkpoint import (
-    TrainingState,
-    newest_checkpoint,
-    prune_checkpoints,
-    save_checkpoint,
-)
+from trainer.objective.timesteps import STRATA, sample_timesteps
+from trainer.output.checkpoint import TrainingState, newest_checkpoint, prune_checkpoints, save_checkpoint
 from trainer.output.lora_file import LoraFileSpec, read_lora_file, write_lora_file
 from trainer.protocol.events import (
     CheckpointRemoved,
@@ -65,58 +38,27 @@ from trainer.protocol.events import (
 )
 from trainer.protocol.job import PROTOCOL_VERSION, Expert, JobSpec
 from trainer.protocol.run_folder import RunFolder, lora_file_name
-from trainer.recipes.cache_dataset import cache_latents, cache_prompts
 from trainer.recipes.export_lora import lora_metadata
-from trainer.recipes.prompts import captions_nothing_preserves, preservation_prompts, training_prompt
+from trainer.recipes.parts import (
+    Parts,
+    averaged,
+    change_learning_rate,
+    guarded,
+    lora_settings,
+    prepare,
+    restore,
+    turns_of,
+)
+from trainer.recipes.prompts import preservation_prompts, training_prompt
 from trainer.recipes.render_previews import render_previews
-from trainer.recipes.run_context import RunContext, open_context
+from trainer.recipes.run_context import open_context
 from trainer.recipes.validate import validate
 from trainer.runtime.control import Control, StopRequested
-from trainer.runtime.device import (
-    choose_device,
-    compute_dtype,
-    device_name,
-    peak_reserved_bytes,
-    release_memory,
-)
-from trainer.runtime.disk_guard import wait_for_room
-from trainer.runtime.ema import WeightAverage
-from trainer.runtime.optim import LearningRateSchedule, make_optimizer, set_learning_rate, take_step
-from trainer.runtime.pace import Pace
+from trainer.runtime.device import choose_device, device_name, peak_reserved_bytes, release_memory
+from trainer.runtime.optim import set_learning_rate, take_step
 from trainer.runtime.reporter import Reporter
 from trainer.runtime.seeding import derived_seed, generator_for
 from trainer.runtime.version import TRAINER_VERSION
-
-
-@dataclass(slots=True)
-class Learner:
-    """What one expert trains with.
-
-    Attributes:
-        learning_rate: Before the schedule.
-        average: Moving average of the parameters; None when it is off.
-    """
-
-    parameters: list[Parameter]
-    optimizer: Optimizer
-    learning_rate: float
-    schedule: LearningRateSchedule
-    timesteps: TimestepDistribution
-    interval: NoiseInterval
-    average: WeightAverage | None
-
-
-@dataclass(slots=True)
-class Parts:
-    """What trains, once everything is loaded."""
-
-    context: RunContext
-    experts: Experts
-    turns: ExpertTurns
-    batches: BatchSource
-    learners: dict[Expert, Learner]
-    changed_learning_rate: float | None = None
-    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +90,6 @@ def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Contro
             total_steps=turns.total_steps,
         )
     )
-    finished = first_step
     try:
         parts = prepare(open_context(run, job, device, reporter, control), turns)
         if saved is not None:
@@ -157,106 +98,12 @@ def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Contro
             start(parts)
         finished = train(parts, first_step)
     except StopRequested:
-        reporter.say(RunFinished(reason="stopped", step=finished))
+        # While caching, or while waiting for room on the disk: what is saved is what was done.
+        reporter.say(RunFinished(reason="stopped", step=max(run.checkpoint_steps(), default=0)))
         return
     reporter.say(
         RunFinished(reason="completed" if finished == turns.total_steps else "stopped", step=finished)
     )
-
-
-def turns_of(job: JobSpec) -> ExpertTurns:
-    """The experts' turns that the job asks for."""
-    multistage = job.multistage
-    most_steps = {expert: multistage.override(expert, "steps") for expert in Expert}
-    settings = TurnSettings(multistage.stages, multistage.switch_every, multistage.high_share, most_steps)
-    return ExpertTurns(settings, job.training.steps)
-
-
-def prepare(context: RunContext, turns: ExpertTurns) -> Parts:
-    """Cache the data, load the experts with a fresh LoRA and optimizer each."""
-    job = context.job
-    guarded(context, lambda: cache_prompts(context))
-    guarded(context, lambda: cache_latents(context))
-    warn_of_settings(context)
-
-    # A preview needs both experts, also when only one of them trains.
-    needed = tuple(Expert) if job.sample.every and job.sample.rows else turns.experts
-    dtype = compute_dtype(context.device)
-    transformers = {}
-    with context.reporter.phase(Phase.LOADING, len(needed), "experts") as report:
-        for done, expert in enumerate(needed):
-            context.control.raise_if_stopped()
-            report.progress(done, expert.value)
-            transformers[expert] = load_expert(context.base, expert, dtype, context.device)
-            if expert in turns.experts:
-                seed = derived_seed(job.training.seed, "lora", expert.value)
-                add_lora(transformers[expert], lora_settings(job, expert), seed)
-        report.progress(len(needed))
-    experts = Experts(
-        transformers,
-        job.multistage.boundary or context.base.boundary_ratio,
-        gradient_checkpointing=job.training.gradient_checkpointing,
-    )
-    return Parts(
-        context=context,
-        experts=experts,
-        turns=turns,
-        batches=batches_of(context),
-        learners={expert: learner_of(job, experts, turns, expert) for expert in turns.experts},
-    )
-
-
-def lora_settings(job: JobSpec, expert: Expert) -> LoraSettings:
-    """The shape of an expert's LoRA."""
-    target = job.target
-    rank = job.multistage.override(expert, "rank") or target.rank
-    return LoraSettings(
-        type=target.type,
-        rank=rank,
-        alpha=target.alpha or float(rank),
-        dropout=target.dropout,
-        only_if_contains=target.only_if_contains,
-        ignore_if_contains=target.ignore_if_contains,
-    )
-
-
-def learner_of(job: JobSpec, experts: Experts, turns: ExpertTurns, expert: Expert) -> Learner:
-    """An expert's optimizer and all that goes with it: the common settings, or its own where it has any."""
-    training, multistage = job.training, job.multistage
-
-    def own(name: str) -> Any:
-        value = multistage.override(expert, name)
-        return getattr(training, name) if value is None else value
-
-    parameters = lora_parameters(experts.transformer(expert))
-    rate = own("learning_rate")
-    return Learner(
-        parameters=parameters,
-        optimizer=make_optimizer(training.optimizer, parameters, rate, training.weight_decay),
-        learning_rate=rate,
-        schedule=LearningRateSchedule(training.lr_schedule, training.warmup_steps, turns.steps_of(expert)),
-        timesteps=TimestepDistribution(own("timestep_type"), own("timestep_shift"), own("timestep_bias")),
-        interval=expert_interval(expert, experts.boundary, multistage.boundary_overlap),
-        average=WeightAverage(parameters, training.ema_decay) if training.ema_decay else None,
-    )
-
-
-def batches_of(context: RunContext) -> BatchSource:
-    """Training batches, with their share of regularization batches where there are such clips."""
-    training, vae = context.job.training, context.base.vae_fingerprint
-    main = BatchPlan(entries_of(context.job, "training", vae), training.batch_size, training.seed)
-    kept = entries_of(context.job, "regularization", vae)
-    regularization = BatchPlan(kept, training.batch_size, training.seed) if kept else None
-    return BatchSource(main, regularization, training.regularization_share)
-
-
-def warn_of_settings(context: RunContext) -> None:
-    """Say what in the job cannot do what its name promises."""
-    if count := captions_nothing_preserves(context.job):
-        context.reporter.warn(
-            f"Output preservation has nothing to do for {count} captions: they do not contain the trigger word.",
-            "Add the trigger word to them, or set a preservation prompt.",
-        )
 
 
 def start(parts: Parts) -> None:
@@ -270,17 +117,6 @@ def start(parts: Parts) -> None:
         preview(parts, 0)
     if job.advanced.validation_every:
         validate(parts.context, parts.experts, parts.turns.experts, 0)
-
-
-def restore(parts: Parts, saved: TrainingState) -> None:
-    """Put a checkpoint's LoRAs, optimizers, averages and learning rate in place."""
-    for expert, learner in parts.learners.items():
-        load_lora_state(parts.experts.transformer(expert), saved.loras[expert])
-        learner.optimizer.load_state_dict(saved.optimizers[expert])
-        if learner.average is not None and expert in saved.averages:
-            learner.average.load_state(saved.averages[expert])
-    if saved.learning_rate is not None:
-        change_learning_rate(parts, saved.learning_rate)
 
 
 def train(parts: Parts, first_step: int) -> int:
@@ -509,16 +345,6 @@ def preview(parts: Parts, step: int) -> None:
     parts.pace.preview_seconds = time.monotonic() - began
 
 
-@contextmanager
-def averaged(parts: Parts) -> Generator[None]:
-    """With each expert's average in place of its weights, where there is one."""
-    with ExitStack() as stack:
-        for learner in parts.learners.values():
-            if learner.average is not None:
-                stack.enter_context(learner.average.swapped_in())
-        yield
-
-
 def pause(parts: Parts, step: int) -> None:
     """Wait, with the state saved and unused memory given back, until told to go on or to stop."""
     context = parts.context
@@ -527,15 +353,3 @@ def pause(parts: Parts, step: int) -> None:
     context.control.wait_while_paused()
     if not context.control.stop:
         context.reporter.say(Unpaused(step=step))
-
-
-def guarded(context: RunContext, write: Callable[[], None]) -> None:
-    """Write, and wait for room when the disk is full."""
-    wait_for_room(write, context.run.path, context.reporter, context.control)
-
-
-def change_learning_rate(parts: Parts, learning_rate: float) -> None:
-    """Train on with another rate, the same for every expert; the schedule still applies."""
-    parts.changed_learning_rate = learning_rate
-    for learner in parts.learners.values():
-        learner.learning_rate = learning_rate
