@@ -108,7 +108,7 @@ def export(run: RunFolder, rest: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for expert in Expert:
         path = folder / f"{name}_{expert.value}.safetensors"
-        path.write_bytes(b"")
+        path.write_text(" ".join(rest[1:]))
         print(path)
     return 0
 

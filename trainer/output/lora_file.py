@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from trainer.errors import TrainerError
-from trainer.output.lora_metadata import LoraMetadata, parse_metadata
+from trainer.output.lora_metadata import LoraMetadata, OtherMetadata, adapter_scale, parse_metadata
 from trainer.output.lora_names import (
     UnknownLayerError,
     diffusers_name,
@@ -56,6 +56,7 @@ _HALVES = {
 }
 _ALPHA = ".alpha"
 _SHOWN_KEYS = 5
+_WAN21_HINT = "Layers of an image encoder are Wan 2.1's; Wan 2.2 has none."
 
 
 class LoraFileError(TrainerError):
@@ -68,7 +69,12 @@ class LoraFileError(TrainerError):
         more = f" and {len(keys) - _SHOWN_KEYS} more" if keys and len(keys) > _SHOWN_KEYS else ""
         super().__init__(f"{path}: {problem}{': ' if shown else ''}{shown}{more}.", hint)
         self.path = path
+        self.problem = problem
         self.keys = keys or []
+
+    def about(self, path: Path) -> "LoraFileError":
+        """The same, said of another path: of the file that a temporary one was made from or for."""
+        return LoraFileError(path, self.problem, self.keys, self.hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class LoraFileSpec:
     rank: int
     alpha: float
     format: LoraFormat = "original"
-    metadata: LoraMetadata | None = None
+    metadata: LoraMetadata | OtherMetadata | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +189,13 @@ def read_lora_file(path: Path) -> LoraFile:
             raw[f"{module_path}.{half}.weight"] = tensor
     if wrong or not raw:
         problem = "wrong keys or values, or no trained layer of this model" if wrong else "holds no LoRA"
-        raise LoraFileError(path, problem, wrong)
+        raise LoraFileError(path, problem, wrong, _WAN21_HINT if any("_img" in key for key in wrong) else "")
+    try:
+        scale = adapter_scale(strings)
+    except ValueError as error:
+        raise LoraFileError(path, f"peft's settings in its metadata cannot be followed ({error})") from error
     state = {
-        key: tensor.to(torch.float32) * _scale_of(raw, alphas, _split_state_key(path, key)[0])
+        key: tensor.to(torch.float32) * _scale_of(raw, alphas, _split_state_key(path, key)[0], scale)
         for key, tensor in raw.items()
     }
     first = next(iter(raw.values()))
@@ -242,12 +252,17 @@ def _format_of(tensors: Mapping[str, Tensor]) -> LoraFormat:
     return "diffusers" if first.startswith("transformer.") else "original"
 
 
-def _scale_of(raw: Mapping[str, Tensor], alphas: Mapping[str, float], module_path: str) -> float:
-    """What each half of a module is multiplied with so that the file's scale becomes 1."""
+def _scale_of(
+    raw: Mapping[str, Tensor], alphas: Mapping[str, float], module_path: str, scale: float
+) -> float:
+    """What each half of a module is multiplied with so that the file's scale becomes 1.
+
+    `scale` is that of modules without an alpha.
+    """
     alpha = alphas.get(module_path)
     down = raw.get(f"{module_path}.lora_A.weight")
     if alpha is None or down is None or down.ndim == 0 or down.shape[0] == 0:
-        return 1.0
+        return math.sqrt(scale)
     return math.sqrt(alpha / down.shape[0])
 
 

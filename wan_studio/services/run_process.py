@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from msgspec import Struct
@@ -44,6 +45,26 @@ class ExportError(AppError):
             f"The LoRA files of {run.path.name} could not be exported: {message}",
             f"The trainer's own words are in {run.log_file}.",
         )
+
+
+class ExportForm(Struct, frozen=True, kw_only=True):
+    """How exported files are made; None leaves it to the trainer.
+
+    Attributes:
+        format: Whose key names: original (ComfyUI), diffusers or kohya.
+        dtype: Number type; the trainer takes the checkpoint's.
+        strength: Folded into the weights; any finite number but 0.
+    """
+
+    format: Literal["original", "diffusers", "kohya"] | None = None
+    dtype: Literal["bf16", "fp16", "fp32"] | None = None
+    strength: float | None = None
+
+    def arguments(self) -> list[str]:
+        """What to add to the trainer's export command."""
+        given = {"--format": self.format, "--dtype": self.dtype, "--strength": self.strength}
+        # One word each: a negative strength apart would be taken for an option.
+        return [f"{option}={value}" for option, value in given.items() if value is not None]
 
 
 class ProcessRecord(Struct, frozen=True, kw_only=True):
@@ -110,7 +131,11 @@ def resume_run(run: RunFolder, command: Sequence[str] | None = None, patience_se
 
 
 def export_run(
-    run: RunFolder, step: int | None = None, out: Path | None = None, name: str | None = None
+    run: RunFolder,
+    step: int | None = None,
+    out: Path | None = None,
+    name: str | None = None,
+    form: ExportForm | None = None,
 ) -> list[Path]:
     """Write and verify the LoRA files of a checkpoint; waits for it (seconds).
 
@@ -119,6 +144,7 @@ def export_run(
         step: Which checkpoint; None takes the last.
         out: Folder for the files; None takes the run's exports folder.
         name: Start of the files' names; None takes the job's name.
+        form: Format, number type and strength; None leaves them to the trainer.
 
     Raises:
         TrainerMissingError: there is no Python with torch.
@@ -128,6 +154,7 @@ def export_run(
     arguments += ["--step", str(step)] if step is not None else []
     arguments += ["--out", str(out)] if out is not None else []
     arguments += ["--name", name] if name else []
+    arguments += form.arguments() if form is not None else []
     result = subprocess.run(
         trainer_command(*arguments),
         env=trainer_environment(),
