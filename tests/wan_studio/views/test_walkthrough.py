@@ -209,9 +209,9 @@ def test_every_control_on_every_page_has_a_name_for_screen_readers(qtbot, open_w
         for widget in open_window.findChildren(QWidget):
             inner = widget.objectName().startswith("qt_") or isinstance(widget.parent(), QComboBox)
             has_text = isinstance(widget, QAbstractButton) and widget.text()
-            if isinstance(widget, kinds) and widget.isVisible() and not inner:
-                if not widget.accessibleName() and not has_text:
-                    nameless.append((step, widget))
+            is_control = isinstance(widget, kinds) and widget.isVisible() and not inner
+            if is_control and not widget.accessibleName() and not has_text:
+                nameless.append((step, widget))
     assert nameless == []
 
 
