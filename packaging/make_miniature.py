@@ -4,7 +4,8 @@
 
 What it makes: the real classes of Wan 2.2 I2V in small (`trainer.model.miniature`), in the diffusers
 layout, float16, at most 12 MB, that animate a picture of a synthetic scene at 96 x 96 or 64 x 64
-pixels and 17 frames. `--resume FOLDER` goes on from the state_*.safetensors of an earlier run.
+pixels and 17 frames. `--resume FOLDER` goes on from the state_*.safetensors of an earlier run;
+the VAE keeps its encoder then, so that the experts still understand its latents.
 
 What the base knows, and why:
 
@@ -91,11 +92,13 @@ def main() -> int:
     convolve_frames_in_two_dimensions()
     for expert in parts.experts:
         use_short_text(expert)
+    library.start_collecting(device)
+    # The VAE learns while scenes are drawn; where it is done already, the experts wait for most of them.
+    needed = plan.first_tracks if arguments.vae_share > 0 else 9 * plan.tracks // 10
+    while len(library) < needed:
+        time.sleep(0.1)
     if arguments.resume:
         take_up(parts, arguments.resume)
-    library.start_collecting(device)
-    while len(library) < plan.first_tracks:
-        time.sleep(0.1)
     log(f"{len(library)} scenes drawn; training starts")
     metrics: dict[str, object] = {
         "minutes": arguments.minutes,
@@ -105,10 +108,11 @@ def main() -> int:
     times = Times(
         arguments.vae_share * arguments.minutes * 60.0, (1.0 - arguments.vae_share) * arguments.minutes * 60.0
     )
-    if arguments.vae_share > 0:
+    if times.vae > 0:
         learn_pictures(parts.vae, library, plan, times, log, metrics)
         write_state(parts, out)
-    learn_motion(parts, library, plan, times, log, metrics)
+    if times.experts > 0:
+        learn_motion(parts, library, plan, times, log, metrics)
     library.stop()
     write_state(parts, out)
     write_miniature(parts, out)
@@ -129,7 +133,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", type=Path, help="folder with state_*.safetensors of an earlier run")
     parser.add_argument(
-        "--vae-share", type=float, default=0.5, help="of the minutes; 0 keeps the resumed VAE"
+        "--vae-share", type=float, default=0.5, help="of the minutes; 0 keeps the resumed VAE, 1 the experts"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="everything at toy size, to see that it runs")
@@ -170,6 +174,8 @@ def learn_pictures(
     metrics["vae_steps"] = train_vae(
         vae, library, lesson_at, times.vae, log, resumed=bool(metrics["resumed"])
     )
+    if metrics["resumed"]:
+        return
     generator = np.random.default_rng(2)
     plans = [library.random_plans(generator, plan.clip_batch, CLIP_FRAMES) for _ in range(8)]
     measure_latents(vae, [library.cut(cuts, CLIP_FRAMES, plan.size) for cuts in plans])

@@ -164,10 +164,18 @@ def train_vae(
 
     Loss: L1 + 2 MSE + a slight pull of the latents towards a unit Gaussian. Latents are sampled, so
     that near latents mean near pictures. A few clips end in grey frames, as the condition does.
+    A resumed VAE keeps its encoder, because experts may have learned its latents, and improves its decoder.
     """
-    device, peak = next(vae.parameters()).device, 6e-4 if resumed else 1.5e-3
+    device, peak = next(vae.parameters()).device, 8e-4 if resumed else 1.5e-3
+    if resumed:
+        vae.encoder.requires_grad_(requires_grad=False)
+        vae.quant_conv.requires_grad_(requires_grad=False)
     optimizer = torch.optim.AdamW(
-        vae.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-3, fused=device.type == "cuda"
+        [weight for weight in vae.parameters() if weight.requires_grad],
+        lr=peak,
+        betas=(0.9, 0.99),
+        weight_decay=1e-3,
+        fused=device.type == "cuda",
     )
     generator = np.random.default_rng(1)
     box, step, inflated = TimeBox(seconds), 0, resumed
