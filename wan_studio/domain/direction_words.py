@@ -6,6 +6,11 @@ from typing import Literal
 
 Flip = Literal["none", "horizontal", "vertical", "both"]
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _LEFT_RIGHT = {
     "left": "right",
     "leftward": "rightward",
@@ -32,27 +37,27 @@ _TRAVEL = (
     *("doll", "truck", "arc", "veer", "steer", "bank", "shift", "driv", "roll", "float", "circl", "scroll"),
     *("head", "gaz", "glanc", "jump", "push", "pull", "stare", "staring"),
 )
-_PLACES = frozenset(
+_PLACES = _words(
     "the to toward towards from upper lower top bottom far further farther camera screen frame stage "
-    "slowly quickly slightly gently smoothly sharply steadily diagonally".split()
+    "slowly quickly slightly gently smoothly sharply steadily diagonally"
 )
-_RIGHT_KEPT_BEFORE = frozenset(
+_RIGHT_KEPT_BEFORE = _words(
     "now away here there next past through up back off out angle angles triangle time moment way place "
-    "amount one thing".split()
+    "amount one thing"
 )
-_RIGHT_KEPT_AFTER = frozenset("all just that's quite exactly nearly".split())
-_RIGHT_DOUBTFUL_BEFORE = frozenset(
+_RIGHT_KEPT_AFTER = _words("all just that's quite exactly nearly")
+_RIGHT_DOUBTFUL_BEFORE = _words(
     "after before behind beside at in on into onto under underneath beneath over above below as when where "
-    "around along across outside inside near by beyond between down against among opposite".split()
+    "around along across outside inside near by beyond between down against among opposite"
 )
-_LEFT_KEPT_BEFORE = frozenset("behind over alone open untouched unattended".split())
-_LEFT_KEPT_AFTER = frozenset(
+_LEFT_KEPT_BEFORE = _words("behind over alone open untouched unattended")
+_LEFT_KEPT_AFTER = _words(
     "has had have having was were been be being is are nothing none who that never just he she they it we "
-    "you i".split()
+    "you i"
 )
-_LEFT_DOUBTFUL_BEFORE = frozenset(
+_LEFT_DOUBTFUL_BEFORE = _words(
     "the a an his her their its my your our home it them him us me this that town early late without in on "
-    "at out off by for".split()
+    "at out off by for"
 )
 _PHRASAL_BEFORE_UP_DOWN = re.compile(
     r"(?:close|pick|light|lit|speed|sped|slow|wak|woke|woken|open|grow|grew|grown|show|dress|mak|made|set|"
@@ -60,12 +65,12 @@ _PHRASAL_BEFORE_UP_DOWN = re.compile(
     r"blow|blew|zip|button|hurr|team|line|settl|catch|caught|thumbs|count|dumb)"
     r"(?:s|e|es|ed|y|ies|ied|ing|ting|ning|ping)?"
 )
-_UP_KEPT_BEFORE = frozenset("close to front until".split())
-_DOWN_KEPT_BEFORE = frozenset("to jacket payment".split())
-_TOP_KEPT_BEFORE = frozenset("hat hats speed model quality notch secret layer".split())
-_TOP_KEPT_AFTER = frozenset("tank crop halter spinning".split())
+_UP_KEPT_BEFORE = _words("close to front until")
+_DOWN_KEPT_BEFORE = _words("to jacket payment")
+_TOP_KEPT_BEFORE = _words("hat hats speed model quality notch secret layer")
+_TOP_KEPT_AFTER = _words("tank crop halter spinning")
 _ABOVE_KEPT_BEFORE = frozenset(("all", "average"))
-_LOWER_KEPT_BEFORE = frozenset("the a an his her their its itself himself herself".split())
+_LOWER_KEPT_BEFORE = _words("the a an his her their its itself himself herself")
 _RISE_AND_FALL = re.compile(
     r"(?:rise[sn]?|rising|rose|ris|fall(?:s|ing|en)?|fell|climb(?:s|ed|ing)?|ascend(?:s|ed|ing)?|"
     r"descend(?:s|ed|ing)?|lowers|lowered|lowering|raise[sd]?|raising)",
