@@ -110,8 +110,8 @@ class LatentBank:
         prompts: Index of each clip's prompt in the table of text rows.
     """
 
-    clean_BCTHW: Tensor  # noqa: N815
-    condition_BCTHW: Tensor  # noqa: N815
+    clean_BCTHW: Tensor
+    condition_BCTHW: Tensor
     prompts: Tensor
 
 

@@ -67,14 +67,14 @@ class TrainingState:
 
     Attributes:
         step: Optimizer steps done.
-        learning_rate: The rate in force (a command may have changed the job's).
+        learning_rate: The rate that a command has set for every expert; None while the job's own hold.
         loras: Float32 LoRA tensors of each expert that trains; the weights themselves, not their average.
         optimizers: Each expert's optimizer state.
         averages: Each expert's moving average of its LoRA; empty when none is kept.
     """
 
     step: int
-    learning_rate: float
+    learning_rate: float | None
     loras: Mapping[Expert, Mapping[str, Tensor]]
     optimizers: Mapping[Expert, OptimizerState]
     averages: Mapping[Expert, Mapping[str, Tensor]] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class StateFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``state.json``: numbers, and the digest of every other file of the checkpoint."""
 
     step: int
-    learning_rate: float
+    learning_rate: float | None
     optimizers: dict[str, Any]
     digests: dict[str, str]
     format: int = STATE_FORMAT

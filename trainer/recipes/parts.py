@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from trainer.data.batches import BatchPlan, BatchSource, entries_of
 from trainer.model.experts import Experts
 from trainer.model.load import load_expert
-from trainer.model.lora import LoraSettings, add_lora, load_lora_state, lora_parameters
+from trainer.model.lora import LoraSettings, add_lora, load_lora_state, lora_parameters, lora_state
 from trainer.objective.timesteps import NoiseInterval, TimestepDistribution, expert_interval
 from trainer.objective.turns import ExpertTurns, TurnSettings
 from trainer.output.checkpoint import TrainingState
@@ -23,8 +23,9 @@ from trainer.recipes.run_context import RunContext
 from trainer.runtime.device import compute_dtype
 from trainer.runtime.disk_guard import wait_for_room
 from trainer.runtime.ema import WeightAverage
-from trainer.runtime.optim import LearningRateSchedule, make_optimizer
+from trainer.runtime.optim import doubtful_learning_rate, make_optimizer
 from trainer.runtime.pace import Pace
+from trainer.runtime.schedule import LearningRateSchedule
 from trainer.runtime.seeding import derived_seed
 
 
@@ -123,7 +124,9 @@ def learner_of(job: JobSpec, experts: Experts, turns: ExpertTurns, expert: Exper
         value = multistage.override(expert, name)
         return getattr(training, name) if value is None else value
 
-    parameters = lora_parameters(experts.transformer(expert))
+    transformer = experts.transformer(expert)
+    parameters = lora_parameters(transformer)
+    named = dict(zip(lora_state(transformer), parameters, strict=True))
     rate = own("learning_rate")
     return Learner(
         parameters=parameters,
@@ -132,7 +135,7 @@ def learner_of(job: JobSpec, experts: Experts, turns: ExpertTurns, expert: Exper
         schedule=LearningRateSchedule(training.lr_schedule, training.warmup_steps, turns.steps_of(expert)),
         timesteps=TimestepDistribution(own("timestep_type"), own("timestep_shift"), own("timestep_bias")),
         interval=expert_interval(expert, experts.boundary, multistage.boundary_overlap),
-        average=WeightAverage(parameters, training.ema_decay) if training.ema_decay else None,
+        average=WeightAverage(named, training.ema_decay) if training.ema_decay else None,
     )
 
 
@@ -152,6 +155,11 @@ def warn_of_settings(context: RunContext) -> None:
             f"Output preservation has nothing to do for {count} captions: they do not contain the trigger word.",
             "Add the trigger word to them, or set a preservation prompt.",
         )
+    training, multistage = context.job.training, context.job.multistage
+    rates = [multistage.override(expert, "learning_rate") or training.learning_rate for expert in Expert]
+    for doubt in dict.fromkeys(doubtful_learning_rate(training.optimizer, rate) for rate in rates):
+        if doubt:
+            context.reporter.warn(doubt)
 
 
 def restore(parts: Parts, saved: TrainingState) -> None:

@@ -4,7 +4,7 @@ All of them are known before the first step, so all are cached and the text enco
 """
 
 from trainer.data.batches import TrainingItem
-from trainer.data.prompts import class_prompt, dropped_prompt
+from trainer.data.prompts import class_prompt, dropped_prompt, is_no_op
 from trainer.protocol.job import DatasetSection, JobSpec
 from trainer.runtime.seeding import derived_seed
 
@@ -59,9 +59,8 @@ def preservation_prompts(job: JobSpec, dataset: DatasetSection, caption: str) ->
             prompts.append(training.preservation_prompt)
         else:
             trigger = trigger_of(job, dataset)
-            prompt = class_prompt(caption, trigger, training.diff_output_preservation_class)
-            if prompt != caption:
-                prompts.append(prompt)
+            if not is_no_op(caption, trigger):
+                prompts.append(class_prompt(caption, trigger, training.diff_output_preservation_class))
     if training.blank_prompt_preservation:
         prompts.append(BLANK)
     return prompts
@@ -73,8 +72,7 @@ def captions_nothing_preserves(job: JobSpec) -> int:
     if not training.diff_output_preservation or training.preservation_prompt:
         return 0
     return sum(
-        class_prompt(clip.caption, trigger_of(job, dataset), training.diff_output_preservation_class)
-        == clip.caption
+        is_no_op(clip.caption, trigger_of(job, dataset))
         for dataset in job.datasets
         if dataset.role == "training"
         for clip in dataset.clips

@@ -38,7 +38,7 @@ from trainer.protocol.events import (
 )
 from trainer.protocol.job import PROTOCOL_VERSION, Expert, JobSpec
 from trainer.protocol.run_folder import RunFolder, lora_file_name
-from trainer.recipes.export_lora import lora_metadata
+from trainer.recipes.describe_lora import lora_metadata
 from trainer.recipes.parts import (
     Parts,
     averaged,
