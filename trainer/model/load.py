@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
@@ -20,6 +20,7 @@ from trainer.model.layouts import (
     expert_config,
     weight_shapes,
 )
+from trainer.model.sampling import EulerSampler, Sampler
 from trainer.model.text import TextEncoder
 from trainer.protocol.job import Expert
 
@@ -89,16 +90,19 @@ def load_text_encoder(base: BaseModel, dtype: torch.dtype, device: torch.device)
     return TextEncoder(tokenizer, _load_frozen(UMT5EncoderModel, base.folder / "text_encoder", dtype, device))
 
 
-def sampling_scheduler(base: BaseModel, shift: float) -> UniPCMultistepScheduler:
-    """The sampler that Wan uses: UniPC over flow noise levels.
+def sampling_scheduler(base: BaseModel, sampler: Literal["unipc", "euler"], shift: float) -> Sampler:
+    """The sampler over flow noise levels; both have the same levels for the same steps and shift.
 
     Args:
-        base: Gives the settings that are not fixed here.
+        base: Gives UniPC's settings that are not fixed here.
+        sampler: UniPC, which Wan uses, or Euler.
         shift: Flow shift, above 0; larger ones spend more steps at high noise.
 
     Raises:
         BaseModelError: the scheduler's config cannot be read.
     """
+    if sampler == "euler":
+        return EulerSampler(shift)
     folder = base.folder / "scheduler"
     with _loading(folder):
         config: Any = UniPCMultistepScheduler.load_config(folder, local_files_only=True)
