@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from trainer.data.batches import BatchPlan, BatchSource, entries_of
 from trainer.model.experts import Experts
 from trainer.model.load import load_expert
-from trainer.model.lora import LoraSettings, add_lora, load_lora_state, lora_parameters, lora_state
+from trainer.model.lora import add_lora, load_lora_state, lora_parameters, lora_settings, lora_state
 from trainer.objective.timesteps import NoiseInterval, TimestepDistribution, expert_interval
 from trainer.objective.turns import ExpertTurns, TurnSettings
 from trainer.output.checkpoint import TrainingState
@@ -99,20 +99,6 @@ def prepare(context: RunContext, turns: ExpertTurns) -> Parts:
         turns=turns,
         batches=batches_of(context),
         learners={expert: learner_of(job, experts, turns, expert) for expert in turns.experts},
-    )
-
-
-def lora_settings(job: JobSpec, expert: Expert) -> LoraSettings:
-    """The shape of an expert's LoRA."""
-    target = job.target
-    rank = job.multistage.override(expert, "rank") or target.rank
-    return LoraSettings(
-        type=target.type,
-        rank=rank,
-        alpha=target.alpha or float(rank),
-        dropout=target.dropout,
-        only_if_contains=target.only_if_contains,
-        ignore_if_contains=target.ignore_if_contains,
     )
 
 

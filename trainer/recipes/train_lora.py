@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from trainer.data.batches import Batch, load_batch
-from trainer.model.lora import lora_disabled, lora_state, lora_strength, start_from
+from trainer.model.lora import lora_disabled, lora_dropout, lora_settings, lora_state, lora_strength
+from trainer.model.lora_start import lora_file_state, start_from
 from trainer.model.text import pad_rows
 from trainer.objective.flow_matching import add_noise, velocity_target
 from trainer.objective.guidance import differential_guidance_target
@@ -44,7 +45,6 @@ from trainer.recipes.parts import (
     averaged,
     change_learning_rate,
     guarded,
-    lora_settings,
     prepare,
     restore,
     turns_of,
@@ -195,14 +195,14 @@ def backward_micro_batch(parts: Parts, expert: Expert, step: int, micro: int, sh
     captions = [training_prompt(job, item, (step, micro, n)) for n, item in enumerate(batch.items)]
 
     def predict(prompts: list[str]) -> Tensor:
-        # LoRA dropout draws from the global generator: seeding it makes the draw this step's own.
-        torch.manual_seed(derived_seed(training.seed, "dropout", step, micro))
         text_BLD = torch.stack([pad_rows(parts.context.text_rows(prompt)) for prompt in prompts])
         return parts.experts.predict(expert, noisy_BCTHW, condition_BCTHW, timesteps_B, text_BLD)
 
-    # One data set's strength stands for the batch: the plan never mixes them. The backward pass is
+    # One data set's strength stands for the batch: the plan never mixes them. The backward passes are
     # inside, for checkpointing computes the forward pass again.
-    with lora_strength(parts.experts.transformer(expert), datasets[0].lora_strength):
+    transformer = parts.experts.transformer(expert)
+    dropout_seed = derived_seed(training.seed, "dropout", step, micro)
+    with lora_strength(transformer, datasets[0].lora_strength), lora_dropout(transformer, dropout_seed):
         predicted_BCTHW = predict(captions)
         target_BCTHW = velocity_target(batch.clean_BCTHW, noise_BCTHW).to(predicted_BCTHW.device)
         plain_B = item_losses(predicted_BCTHW, target_BCTHW, training.loss, training.huber_delta)
@@ -330,8 +330,12 @@ def write_loras(parts: Parts, step: int, folder: Path) -> None:
             steps_total=step,
             steps_of_expert=parts.turns.steps_taken(expert, step),
         )
-        spec = LoraFileSpec(dtype=job.save.dtype, rank=settings.rank, alpha=settings.alpha, metadata=metadata)
-        write_lora_file(folder / lora_file_name(expert), lora_state(parts.experts.transformer(expert)), spec)
+        spec = LoraFileSpec(
+            dtype=job.save.dtype, rank=settings.rank, alpha=settings.trained_alpha, metadata=metadata
+        )
+        transformer = parts.experts.transformer(expert)
+        state = lora_file_state(transformer, lora_state(transformer))
+        write_lora_file(folder / lora_file_name(expert), state, spec)
 
 
 def preview(parts: Parts, step: int) -> None:

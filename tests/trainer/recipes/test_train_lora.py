@@ -128,7 +128,7 @@ def reference_step(
 
 @pytest.mark.parametrize(("expert", "step"), [(Expert.HIGH, 0), (Expert.LOW, 10), (Expert.HIGH, 23)])
 def test_loss_and_gradients_of_a_step_equal_a_straight_line_reference(make_run, expert, step):
-    run = make_run(target={"alpha": 3.0})
+    run = make_run(target={"alpha": 3.0}, training={"steps": 24})
     with Reporter(run.folder) as reporter:
         control = Control(run.folder, reporter)
         parts = recipe.prepare(
