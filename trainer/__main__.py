@@ -1,10 +1,10 @@
-"""``python -m trainer run | resume | export | preview``: argv to recipe, errors to exit codes."""
+"""``python -m trainer run | resume | export | preview | lora``: argv to recipe, errors to exit codes."""
 
 import argparse
 import logging
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -14,6 +14,7 @@ from trainer.protocol.events import RunFailed
 from trainer.protocol.job import JobSpec
 from trainer.protocol.run_folder import RunFolder, RunLockedError
 from trainer.protocol.wire import WireError, read_json
+from trainer.recipes.lora_verb import add_export_options, add_lora_verb, run_tool
 from trainer.runtime.control import Control
 from trainer.runtime.reporter import Reporter
 
@@ -52,13 +53,15 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--step", type=int, help="checkpoint; the newest unless given")
     export.add_argument("--out", type=Path, help="folder; the run's exports unless given")
     export.add_argument("--name", help="file name stem; the run's name unless given")
-    export.add_argument("--format", choices=["original", "diffusers", "kohya"], default="original")
+    add_export_options(export)
     export.set_defaults(verb=_export)
 
     preview = verbs.add_parser("preview", help="render previews of a checkpoint; prints their paths")
     preview.add_argument("run_dir", type=Path)
     preview.add_argument("--checkpoint", type=int, help="step; the newest unless given")
     preview.set_defaults(verb=_preview)
+
+    add_lora_verb(verbs, _lora)
     return parser
 
 
@@ -128,9 +131,11 @@ def _reported(reporter: Reporter, work: Callable[[], None]) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from trainer.output.export import ExportOptions
     from trainer.recipes.export_lora import ExportRequest, export_lora
 
-    request = ExportRequest(step=options.step, folder=options.out, name=options.name, format=options.format)
+    made_so = ExportOptions(options.format, options.dtype, options.strength)
+    request = ExportRequest(step=options.step, folder=options.out, name=options.name, options=made_so)
     return _printed(lambda: export_lora(RunFolder(options.run_dir), request))
 
 
@@ -140,13 +145,17 @@ def _preview(options: argparse.Namespace) -> int:
     return _printed(lambda: render_checkpoint(RunFolder(options.run_dir), options.checkpoint))
 
 
-def _printed(work: Callable[[], list[Path]]) -> int:
-    """Do the work and print the paths that it made, one a line, for scripts."""
+def _lora(options: argparse.Namespace) -> int:
+    return _printed(lambda: run_tool(options))
+
+
+def _printed(work: Callable[[], Sequence[object]]) -> int:
+    """Do the work and print what it made, one a line, paths first, for scripts."""
     try:
-        paths = work()
+        lines = work()
     except (TrainerError, WireError) as error:
         return _refuse(str(error), EXIT_FAILED)
-    sys.stdout.writelines(f"{path}\n" for path in paths)
+    sys.stdout.writelines(f"{line}\n" for line in lines)
     return EXIT_DONE
 
 

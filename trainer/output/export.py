@@ -2,16 +2,29 @@
 
 import contextlib
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
+from torch import Tensor
+
 from trainer.errors import TrainerError
-from trainer.output.lora_file import LoraFileSpec, LoraFormat, read_lora_file, write_lora_file
-from trainer.output.verify import verify_lora_file
+from trainer.output.lora_edit import layers_of, scaled, state_of
+from trainer.output.lora_file import (
+    LoraDtype,
+    LoraFileError,
+    LoraFileSpec,
+    LoraFormat,
+    parts_by_module,
+    read_lora_file,
+    write_lora_file,
+)
+from trainer.output.lora_metadata import STRENGTH_KEY, LoraMetadata
+from trainer.output.verify import VerifiedLora, verify_lora_file
 from trainer.protocol.job import Expert
 
 _FORBIDDEN_IN_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
@@ -21,6 +34,21 @@ class ExportError(TrainerError):
     """The LoRA files cannot be handed over."""
 
     kind = "export"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """How the files are made.
+
+    Attributes:
+        format: Whose key names; "original" is what ComfyUI reads.
+        dtype: Number type; None keeps that of the checkpoint's files.
+        strength: Folded into the weights: the exported LoRA at 1 acts as the trained one at this strength.
+    """
+
+    format: LoraFormat = "original"
+    dtype: LoraDtype | None = None
+    strength: float = 1.0
 
 
 def export_name(name: str, expert: Expert, number: int = 1) -> str:
@@ -33,7 +61,7 @@ def export_pair(
     target_shapes: Mapping[Expert, Mapping[str, tuple[int, int]]],
     folder: Path,
     name: str,
-    file_format: LoraFormat = "original",
+    options: ExportOptions = ExportOptions(),
 ) -> list[Path]:
     """Write the LoRA of each expert and verify it against the model before it gets its name.
 
@@ -45,13 +73,15 @@ def export_pair(
         target_shapes: (output width, input width) of every trained layer of each, by module path.
         folder: Made if needed.
         name: ``<name>_high_noise.safetensors`` and ``<name>_low_noise.safetensors``.
-        file_format: Whose key names; "original" is what ComfyUI reads.
+        options: Format, number type and strength.
 
     Returns:
         The files, high noise first.
 
     Raises:
-        LoraFileError: a checkpoint's file is missing, damaged, or does not fit the model.
+        LoraFileError: a checkpoint's file is missing, damaged, or does not fit the model; or the number
+            type cannot hold it.
+        LoraEditError: the strength is 0 or no finite number.
         ExportError: the name is no file name, there is nothing to export, or the folder cannot be
             written; nothing is left behind.
     """
@@ -68,8 +98,9 @@ def export_pair(
         for expert in experts:
             temporary = folder / f".{expert.value}.{uuid4().hex[:8]}.tmp"
             written[expert] = temporary
-            _write(checkpoints[expert], temporary, expert, name, file_format)
-            verify_lora_file(temporary, target_shapes[expert])
+            state, spec = _prepared(checkpoints[expert], expert, name, options)
+            with _errors_about(checkpoints[expert]):
+                write_verified(temporary, state, spec, target_shapes[expert])
         return _take_names(written, folder, name)
     except OSError as error:
         raise ExportError(
@@ -82,7 +113,54 @@ def export_pair(
                 temporary.unlink(missing_ok=True)
 
 
-def _write(source: Path, target: Path, expert: Expert, name: str, file_format: LoraFormat) -> None:
+def write_verified(
+    path: Path,
+    state: Mapping[str, Tensor],
+    spec: LoraFileSpec,
+    target_shapes: Mapping[str, tuple[int, int]],
+    *,
+    allow_partial: bool = False,
+) -> VerifiedLora:
+    """Write a LoRA file, read it back and check it against the model.
+
+    Args:
+        path: File to make or replace.
+        state: As for `write_lora_file`.
+        spec: As for `write_lora_file`.
+        target_shapes: As for `verify_lora_file`.
+        allow_partial: As for `verify_lora_file`.
+
+    Raises:
+        LoraFileError: it does not fit the model, or a layer came out without effect because its values are
+            too small for the number type. The file is there all the same.
+        OSError: the file cannot be written.
+    """
+    write_lora_file(path, state, spec)
+    verified = verify_lora_file(path, target_shapes, allow_partial=allow_partial)
+    before, after = _effective(state), _effective(read_lora_file(path).state)
+    if lost := sorted(before - after):
+        raise LoraFileError(
+            path,
+            f"layers whose values are too small for {spec.dtype}: they would have no effect",
+            lost,
+            "Choose bf16 or fp32.",
+        )
+    return verified
+
+
+@contextmanager
+def _errors_about(path: Path) -> Generator[None]:
+    """Say of `path` what is wrong with the temporary file made from it."""
+    try:
+        yield
+    except LoraFileError as error:
+        raise error.about(path) from error
+
+
+def _prepared(
+    source: Path, expert: Expert, name: str, options: ExportOptions
+) -> tuple[dict[str, Tensor], LoraFileSpec]:
+    """The weights to write and how."""
     lora = read_lora_file(source)
     metadata = lora.metadata
     if metadata is not None:
@@ -94,16 +172,32 @@ def _write(source: Path, target: Path, expert: Expert, name: str, file_format: L
         # The checkpoint's own time, so that a second export of it is recognised as the same.
         made = datetime.fromtimestamp(int(source.stat().st_mtime), UTC)
         metadata = replace(metadata, name=name, created=metadata.created or made)
-    rank = next(tensor.shape[0] for key, tensor in lora.state.items() if key.endswith("lora_A.weight"))
-    spec = LoraFileSpec(
-        # The file's alpha is folded in already: what is left to scale with is one.
-        dtype=lora.dtype,
-        rank=rank,
-        alpha=float(rank),
-        format=file_format,
-        metadata=metadata,
-    )
-    write_lora_file(target, lora.state, spec)
+    state = lora.state
+    if options.strength != 1.0:
+        state = state_of(scaled(layers_of(source, state), options.strength))
+        metadata = metadata and with_strength(metadata, options.strength)
+    known = metadata.rank if metadata is not None else 1
+    rank = next((tensor.shape[0] for key, tensor in state.items() if key.endswith("lora_A.weight")), known)
+    # The file's alpha is folded in already: what is left to scale with is one.
+    return state, LoraFileSpec(options.dtype or lora.dtype, rank, float(rank), options.format, metadata)
+
+
+def with_strength(metadata: LoraMetadata, strength: float) -> LoraMetadata:
+    """The metadata, telling of a strength folded into the weights, beside any folded in before."""
+    try:
+        before = float(metadata.details.get(STRENGTH_KEY, "1"))
+    except ValueError:
+        before = 1.0
+    return replace(metadata, details={**metadata.details, STRENGTH_KEY: repr(before * strength)})
+
+
+def _effective(state: Mapping[str, Tensor]) -> set[str]:
+    """Layers with no part that is all zeros, by module path."""
+    return {
+        module
+        for module, parts in parts_by_module(state).items()
+        if all(bool(part.any()) for part in parts.values())
+    }
 
 
 def _take_names(written: Mapping[Expert, Path], folder: Path, name: str) -> list[Path]:

@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from trainer.errors import TrainerError
-from trainer.output.lora_metadata import LoraMetadata, parse_metadata
+from trainer.output.lora_metadata import LoraMetadata, OtherMetadata, adapter_scale, parse_metadata
 from trainer.output.lora_names import (
     UnknownLayerError,
     diffusers_name,
@@ -76,6 +76,7 @@ _SUFFIXES = {
 _HALVES = ("lora_A", "lora_B")
 _MAGNITUDES = ("dora_scale", "lora_magnitude_vector")
 _SHOWN_KEYS = 5
+_WAN21_HINT = "Layers of an image encoder are Wan 2.1's; Wan 2.2 has none."
 
 
 class LoraFileError(TrainerError):
@@ -88,7 +89,12 @@ class LoraFileError(TrainerError):
         more = f" and {len(keys) - _SHOWN_KEYS} more" if keys and len(keys) > _SHOWN_KEYS else ""
         super().__init__(f"{path}: {problem}{': ' if shown else ''}{shown}{more}.", hint)
         self.path = path
+        self.problem = problem
         self.keys = keys or []
+
+    def about(self, path: Path) -> "LoraFileError":
+        """The same, said of another path: of the file that a temporary one was made from or for."""
+        return LoraFileError(path, self.problem, self.keys, self.hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,7 @@ class LoraFileSpec:
     rank: int
     alpha: float
     format: LoraFormat = "original"
-    metadata: LoraMetadata | None = None
+    metadata: LoraMetadata | OtherMetadata | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +215,14 @@ def read_lora_file(path: Path) -> LoraFile:
             raw[_state_key(module_path, part)] = tensor
     if wrong or not raw:
         problem = "wrong keys or values, or no trained layer of this model" if wrong else "holds no LoRA"
-        raise LoraFileError(path, problem, wrong)
+        raise LoraFileError(path, problem, wrong, _WAN21_HINT if any("_img" in key for key in wrong) else "")
+    try:
+        scale = adapter_scale(strings)
+    except ValueError as error:
+        raise LoraFileError(path, f"peft's settings in its metadata cannot be followed ({error})") from error
     state: dict[str, Tensor] = {}
     for module_path, parts in parts_by_module(raw).items():
-        for part, tensor in _with_scale_of_one(parts, alphas.get(module_path)).items():
+        for part, tensor in _with_scale_of_one(parts, alphas.get(module_path), scale).items():
             state[_state_key(module_path, part)] = tensor
     weights = (tensor for key, tensor in raw.items() if _part_of(key) not in _MAGNITUDES)
     dtype = _DTYPE_NAMES.get(next(weights, torch.empty(0)).dtype, "fp32")
@@ -318,14 +328,16 @@ def _parts_in_file(parts: Mapping[str, Tensor], spec: LoraFileSpec) -> dict[str,
     return in_file
 
 
-def _with_scale_of_one(parts: Mapping[str, Tensor], alpha: float | None) -> dict[str, Tensor]:
+def _with_scale_of_one(
+    parts: Mapping[str, Tensor], alpha: float | None, scale_without_alpha: float
+) -> dict[str, Tensor]:
     """A module's tensors as read, with their scale folded in."""
     floats = {part: tensor.to(torch.float32) for part, tensor in parts.items()}
     # What a reader divides alpha by: of a LoKr, the rank of its split factor; whole factors have no scale.
     ranked = next((parts[one] for one in ("lora_A", "lokr_w2_b", "lokr_w1_b") if one in parts), None)
-    if alpha is None or ranked is None or ranked.ndim == 0 or ranked.shape[0] == 0:
-        return floats
-    scale = alpha / ranked.shape[0]
+    scale = scale_without_alpha if "lora_A" in parts else 1.0
+    if alpha is not None and ranked is not None and ranked.ndim and ranked.shape[0]:
+        scale = alpha / ranked.shape[0]
     for part in (*_HALVES, "lokr_w2_a", "lokr_w2_b"):
         if part in floats:
             floats[part] = floats[part] * math.sqrt(scale)

@@ -1,14 +1,15 @@
 """From a checkpoint to files for other programs: convert, verify against the model, hand over."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from trainer.errors import TrainerError
 from trainer.model.layouts import expert_config, open_base
 from trainer.model.lora import lora_target_shapes
-from trainer.output.export import export_pair
-from trainer.protocol.job import Expert
+from trainer.output.export import ExportOptions, export_pair
+from trainer.output.lora_names import original_name
+from trainer.protocol.job import Expert, TargetSection
 from trainer.protocol.run_folder import RunFolder, lora_file_name
 
 
@@ -30,7 +31,7 @@ class ExportRequest:
     step: int | None = None
     folder: Path | None = None
     name: str | None = None
-    format: Literal["original", "diffusers", "kohya"] = "original"
+    options: ExportOptions = field(default_factory=ExportOptions)
 
 
 def export_lora(run: RunFolder, request: ExportRequest) -> list[Path]:
@@ -40,8 +41,8 @@ def export_lora(run: RunFolder, request: ExportRequest) -> list[Path]:
         The files written, high noise first.
 
     Raises:
-        TrainerError: no such checkpoint, a file that does not fit the model, or a folder that cannot
-            be written.
+        TrainerError: no such checkpoint, a file that does not fit the model, values that the number type
+            cannot hold, a strength of 0, or a folder that cannot be written.
         WireError: there is no run here.
     """
     job = run.read_job()
@@ -53,14 +54,32 @@ def export_lora(run: RunFolder, request: ExportRequest) -> list[Path]:
         for expert in Expert
         if (checkpoint / lora_file_name(expert)).exists()
     }
-    target_shapes = {expert: lora_target_shapes(expert_config(base, expert)) for expert in found}
+    target_shapes = {
+        expert: trained_shapes(lora_target_shapes(expert_config(base, expert)), job.target)
+        for expert in found
+    }
     return export_pair(
         found,
         target_shapes,
         request.folder or run.exports_folder,
         request.name or job.job.name,
-        request.format,
+        request.options,
     )
+
+
+def trained_shapes(
+    shapes: Mapping[str, tuple[int, int]], target: TargetSection
+) -> dict[str, tuple[int, int]]:
+    """Those of the model's layers that the job's filters let train; filters look at original names."""
+    return {
+        path: shape
+        for path, shape in shapes.items()
+        if (
+            not target.only_if_contains
+            or any(part in original_name(path) for part in target.only_if_contains)
+        )
+        and not any(part in original_name(path) for part in target.ignore_if_contains)
+    }
 
 
 def checkpoint_step(run: RunFolder, wanted: int | None) -> int:

@@ -92,3 +92,14 @@ def _add_run_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         "--out", type=Path, metavar="DIR", help="folder (default: exports in the run's folder)"
     )
     export.add_argument("--name", metavar="NAME", help="start of the files' names (default: the run's name)")
+    export.add_argument(
+        "--format",
+        choices=("original", "diffusers", "kohya"),
+        help="whose key names (default: original, which ComfyUI reads)",
+    )
+    export.add_argument(
+        "--dtype", choices=("bf16", "fp16", "fp32"), help="number type (default: the checkpoint's)"
+    )
+    export.add_argument(
+        "--strength", type=float, metavar="S", help="fold a strength into the weights (default: 1)"
+    )

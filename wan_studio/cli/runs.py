@@ -10,7 +10,7 @@ from wan_studio.cli.follow import follow, report_failure
 from wan_studio.domain.run_state import Outcome, RunState
 from wan_studio.errors import AppError
 from wan_studio.services.project_store import ProjectStore
-from wan_studio.services.run_process import export_run, resume_run
+from wan_studio.services.run_process import ExportForm, export_run, resume_run
 from wan_studio.services.run_store import RunStore, current_state
 
 
@@ -81,7 +81,8 @@ def run_export(arguments: argparse.Namespace) -> int:
     """Write and verify the LoRA pair; returns the exit code."""
     run = find_run(arguments.run)
     out = arguments.out.expanduser().absolute() if arguments.out else None
-    _say_files(export_run(run, arguments.step, out, arguments.name))
+    form = ExportForm(format=arguments.format, dtype=arguments.dtype, strength=arguments.strength)
+    _say_files(export_run(run, arguments.step, out, arguments.name, form))
     return EXIT_DONE
 
 

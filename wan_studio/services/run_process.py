@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from msgspec import Struct
@@ -44,6 +45,26 @@ class ExportError(AppError):
             f"The LoRA files of {run.path.name} could not be exported: {message}",
             f"The trainer's own words are in {run.log_file}.",
         )
+
+
+class ExportForm(Struct, frozen=True, kw_only=True):
+    """How exported files are made; None leaves it to the trainer.
+
+    Attributes:
+        format: Whose key names: original (ComfyUI), diffusers or kohya.
+        dtype: Number type; the trainer takes the checkpoint's.
+        strength: Folded into the weights; any finite number but 0.
+    """
+
+    format: Literal["original", "diffusers", "kohya"] | None = None
+    dtype: Literal["bf16", "fp16", "fp32"] | None = None
+    strength: float | None = None
+
+    def arguments(self) -> list[str]:
+        """What to add to the trainer's export command."""
+        given = {"--format": self.format, "--dtype": self.dtype, "--strength": self.strength}
+        # One word each: a negative strength apart would be taken for an option.
+        return [f"{option}={value}" for option, value in given.items() if value is not None]
 
 
 class ProcessRecord(Struct, frozen=True, kw_only=True):
@@ -86,8 +107,13 @@ def start_run(run: RunFolder, job: JobSpec, command: Sequence[str] | None = None
     _start(run, command)
 
 
-def resume_run(run: RunFolder, command: Sequence[str] | None = None) -> None:
+def resume_run(run: RunFolder, command: Sequence[str] | None = None, patience_seconds: float = 5.0) -> None:
     """Start the trainer from the run's last checkpoint; returns at once.
+
+    Args:
+        run: A run that has ended.
+        command: Another command line than the trainer's.
+        patience_seconds: How long to wait for a trainer that has said its last word but is still ending.
 
     Raises:
         TrainerMissingError: there is no Python with torch.
@@ -96,13 +122,20 @@ def resume_run(run: RunFolder, command: Sequence[str] | None = None) -> None:
     """
     if not run.job_file.is_file():
         raise RunStartError(run, "it has no job.json.", "Choose a run's own folder.")
-    if run.is_alive() or process_runs(run):
-        raise RunBusyError(run)
+    deadline = time.monotonic() + patience_seconds
+    while run.is_alive() or process_runs(run):
+        if time.monotonic() >= deadline:
+            raise RunBusyError(run)
+        time.sleep(0.05)
     _start(run, command or trainer_command("resume", str(run.path)))
 
 
 def export_run(
-    run: RunFolder, step: int | None = None, out: Path | None = None, name: str | None = None
+    run: RunFolder,
+    step: int | None = None,
+    out: Path | None = None,
+    name: str | None = None,
+    form: ExportForm | None = None,
 ) -> list[Path]:
     """Write and verify the LoRA files of a checkpoint; waits for it (seconds).
 
@@ -111,6 +144,7 @@ def export_run(
         step: Which checkpoint; None takes the last.
         out: Folder for the files; None takes the run's exports folder.
         name: Start of the files' names; None takes the job's name.
+        form: Format, number type and strength; None leaves them to the trainer.
 
     Raises:
         TrainerMissingError: there is no Python with torch.
@@ -120,6 +154,7 @@ def export_run(
     arguments += ["--step", str(step)] if step is not None else []
     arguments += ["--out", str(out)] if out is not None else []
     arguments += ["--name", name] if name else []
+    arguments += form.arguments() if form is not None else []
     result = subprocess.run(
         trainer_command(*arguments),
         env=trainer_environment(),

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.output.export import ExportError, export_pair
+from trainer.output.export import ExportError, ExportOptions, export_pair
+from trainer.output.lora_edit import LoraEditError
 from trainer.output.lora_file import LoraFileError, LoraFileSpec, read_lora_file, write_lora_file
 from trainer.output.lora_metadata import LoraMetadata
 from trainer.protocol.job import Expert
@@ -54,7 +55,7 @@ def test_a_pair_is_written_high_first_under_its_name_with_the_same_weights(tmp_p
 @pytest.mark.parametrize("file_format", ["original", "diffusers", "kohya"])
 def test_every_format_holds_the_same_lora(tmp_path, file_format):
     files = checkpoint(tmp_path / "c")
-    (path, _) = export_pair(files, BOTH, tmp_path / "out", "l", file_format)
+    (path, _) = export_pair(files, BOTH, tmp_path / "out", "l", ExportOptions(file_format))
     exported, original = read_lora_file(path), read_lora_file(files[Expert.HIGH])
     assert exported.format == file_format
     assert all(torch.equal(exported.state[key], tensor) for key, tensor in original.state.items())
@@ -137,4 +138,45 @@ def test_a_full_disk_leaves_nothing(tmp_path):
             export_pair(files, BOTH, tmp_path / "out", "l")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path / "out") == []
+
+
+def effect(path: Path) -> dict[str, torch.Tensor]:
+    """What the file adds to each weight."""
+    state = read_lora_file(path).state
+    return {module: state[f"{module}.lora_B.weight"] @ state[f"{module}.lora_A.weight"] for module in SHAPES}
+
+
+@pytest.mark.parametrize("file_format", ["original", "diffusers", "kohya"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("fp32", 1e-5), ("fp16", 5e-3), ("bf16", 3e-2)])
+def test_number_type_and_strength_are_folded_into_every_format(tmp_path, file_format, dtype, tolerance):
+    files = checkpoint(tmp_path / "c")
+    trained = effect(files[Expert.HIGH])
+    options = ExportOptions(file_format, dtype, -0.6)
+    (path, _) = export_pair(files, BOTH, tmp_path / "out", "l", options)
+    lora = read_lora_file(path)
+    assert (lora.format, lora.dtype) == (file_format, dtype)
+    for module, change in effect(path).items():
+        assert (change + 0.6 * trained[module]).norm() <= tolerance * trained[module].norm()
+    assert lora.strings["wan_studio.strength"] == "-0.6"
+    assert lora.metadata is not None
+    assert (lora.metadata.rank, lora.metadata.alpha, lora.metadata.steps) == (2, 1.0, 250)
+
+
+def test_a_number_type_that_would_silence_a_layer_is_refused(tmp_path):
+    files = checkpoint(tmp_path / "c")
+    state = read_lora_file(files[Expert.HIGH]).state
+    state["blocks.1.attn1.to_v.lora_B.weight"] *= 1e-9
+    write_lora_file(files[Expert.HIGH], state, LoraFileSpec("fp32", 2, 2.0))
+    with pytest.raises(LoraFileError, match="too small for fp16") as caught:
+        export_pair(files, BOTH, tmp_path / "out", "l", ExportOptions(dtype="fp16"))
+    assert caught.value.path == files[Expert.HIGH]
+    assert caught.value.keys == ["blocks.1.attn1.to_v"]
+    assert names(tmp_path / "out") == []
+    assert len(export_pair(files, BOTH, tmp_path / "out", "l", ExportOptions(dtype="fp32"))) == 2
+
+
+def test_a_strength_of_nothing_is_refused(tmp_path):
+    with pytest.raises(LoraEditError, match="strength of 0"):
+        export_pair(checkpoint(tmp_path / "c"), BOTH, tmp_path / "out", "l", ExportOptions(strength=0.0))
     assert names(tmp_path / "out") == []
