@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,6 +28,9 @@ from trainer.output.verify import VerifiedLora, verify_lora_file
 from trainer.protocol.job import Expert
 
 _FORBIDDEN_IN_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
+
+
+Complete = Callable[[Expert, dict[str, Tensor]], dict[str, Tensor]]
 
 
 class ExportError(TrainerError):
@@ -62,6 +65,7 @@ def export_pair(
     folder: Path,
     name: str,
     options: ExportOptions = ExportOptions(),
+    complete: Complete | None = None,
 ) -> list[Path]:
     """Write the LoRA of each expert and verify it against the model before it gets its name.
 
@@ -74,6 +78,8 @@ def export_pair(
         folder: Made if needed.
         name: ``<name>_high_noise.safetensors`` and ``<name>_low_noise.safetensors``.
         options: Format, number type and strength.
+        complete: Adds to a DoRA what the format says of it and the checkpoint's does not, with the base's
+            weights.
 
     Returns:
         The files, high noise first.
@@ -99,6 +105,7 @@ def export_pair(
             temporary = folder / f".{expert.value}.{uuid4().hex[:8]}.tmp"
             written[expert] = temporary
             state, spec = _prepared(checkpoints[expert], expert, name, options)
+            state = complete(expert, state) if complete is not None else state
             with _errors_about(checkpoints[expert]):
                 write_verified(temporary, state, spec, target_shapes[expert])
         return _take_names(written, folder, name)
