@@ -1,6 +1,6 @@
 """Loads the parts of a base model, frozen, each to its device in its number type."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -9,14 +9,17 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
-from safetensors import SafetensorError
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 from transformers import T5Tokenizer, UMT5EncoderModel
 
 from trainer.model.layouts import (
+    DIFFUSERS_WEIGHTS,
     EXPERT_FOLDERS,
     BaseModel,
     BaseModelError,
+    check_safetensors,
+    checked_weights,
     expert_config,
     weight_shapes,
 )
@@ -26,6 +29,7 @@ from trainer.protocol.job import Expert
 
 __all__ = [
     "PartNotLoadedError",
+    "base_weights",
     "expert_config",
     "load_expert",
     "load_text_encoder",
@@ -66,6 +70,25 @@ def load_expert(
     folder = base.folder / EXPERT_FOLDERS[expert]
     _check_weights(WanTransformer3DModel, folder)
     return _load_frozen(WanTransformer3DModel, folder, dtype, device)
+
+
+def base_weights(base: BaseModel, expert: Expert) -> Callable[[str], Tensor]:
+    """A reader of an expert's weights from disk, one at a time, by the path of their layer.
+
+    Raises:
+        BaseModelError: the files are missing or damaged; the reader raises it too.
+    """
+    folder = base.folder / EXPERT_FOLDERS[expert]
+    file_of = {
+        name: file for file in checked_weights(folder, DIFFUSERS_WEIGHTS) for name in check_safetensors(file)
+    }
+
+    def weight_of(path: str) -> Tensor:
+        name = f"{path}.weight"
+        with _loading(folder), safe_open(file_of[name], framework="pt") as file:
+            return file.get_tensor(name)
+
+    return weight_of
 
 
 def load_vae(base: BaseModel, device: torch.device) -> AutoencoderKLWan:

@@ -1,7 +1,4 @@
-"""LoRA, DoRA and LoKr on the experts, by peft: where they sit, how they begin, their weights by name."""
-
-# A state's names are the diffusers module path plus the part, e.g. "blocks.0.attn1.to_q.lora_A.weight",
-# "blocks.0.attn1.to_q.lora_magnitude_vector", "blocks.0.attn1.to_q.lokr_w1".
+"""LoRA, DoRA and LoKr on the experts, by peft: where they sit, how they begin, how they act."""
 
 import re
 from collections.abc import Generator, Iterable, Mapping
@@ -12,7 +9,7 @@ from typing import Any, Literal
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from peft import LoKrConfig, LoraConfig
-from torch import Tensor, nn
+from torch import nn
 
 from trainer.errors import TrainerError
 from trainer.model.lora_layers import (
@@ -24,7 +21,34 @@ from trainer.model.lora_layers import (
     put_lora,
     set_strength,
 )
+from trainer.model.lora_weights import (
+    LoraStateError,
+    complete_dora,
+    load_lora_state,
+    lora_file_state,
+    lora_parameters,
+    lora_state,
+    start_from,
+)
 from trainer.protocol.job import Expert, JobSpec
+
+__all__ = [
+    "LoraFilterError",
+    "LoraSettings",
+    "LoraStateError",
+    "add_lora",
+    "complete_dora",
+    "load_lora_state",
+    "lora_disabled",
+    "lora_dropout",
+    "lora_file_state",
+    "lora_parameters",
+    "lora_settings",
+    "lora_state",
+    "lora_strength",
+    "lora_target_shapes",
+    "start_from",
+]
 
 TARGETS = r"blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))"
 """The ten linears of a block: both attentions' four and the feed-forward's two."""
@@ -37,19 +61,6 @@ _ORIGINAL_PARTS = (
     ("ffn.net.0.proj", "ffn.0"),
     ("ffn.net.2", "ffn.2"),
 )
-
-
-class LoraStateError(TrainerError):
-    """LoRA weights that do not belong to this model or this rank."""
-
-    kind = "lora_state"
-
-    def __init__(
-        self,
-        problem: str,
-        hint: str = "Use weights that were trained on the same base model with the same rank.",
-    ) -> None:
-        super().__init__(f"The LoRA weights do not fit this model: {problem}.", hint)
 
 
 class LoraFilterError(TrainerError):
@@ -144,40 +155,6 @@ def add_lora(transformer: WanTransformer3DModel, settings: LoraSettings, seed: i
         ),
         seed,
     )
-
-
-def lora_parameters(transformer: WanTransformer3DModel) -> list[nn.Parameter]:
-    """The weights to train, in the order of `lora_state`."""
-    return list(named_parameters(transformer).values())
-
-
-def lora_state(transformer: WanTransformer3DModel) -> dict[str, Tensor]:
-    """Copies of the LoRA's weights, float32 on the CPU, by name."""
-    return {
-        name: parameter.detach().to("cpu", torch.float32, copy=True)
-        for name, parameter in named_parameters(transformer).items()
-    }
-
-
-def load_lora_state(transformer: WanTransformer3DModel, state: Mapping[str, Tensor]) -> None:
-    """Give the LoRA the weights of a state; nothing is changed if any of them does not fit.
-
-    Raises:
-        LoraStateError: a name is missing or unknown, or a shape is another.
-    """
-    parameters = named_parameters(transformer)
-    if missing := sorted(parameters.keys() - state.keys()):
-        raise LoraStateError(f"{len(missing)} weights are missing, first {missing[0]}")
-    if unknown := sorted(state.keys() - parameters.keys()):
-        raise LoraStateError(f"{len(unknown)} weights are unknown, first {unknown[0]}")
-    for name, parameter in parameters.items():
-        if state[name].shape != parameter.shape:
-            raise LoraStateError(
-                f"{name} has the shape {tuple(state[name].shape)} instead of {tuple(parameter.shape)}"
-            )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(state[name])
 
 
 @contextmanager

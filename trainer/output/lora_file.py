@@ -329,15 +329,15 @@ def _parts_in_file(parts: Mapping[str, Tensor], spec: LoraFileSpec) -> dict[str,
 
 
 def _with_scale_of_one(
-    parts: Mapping[str, Tensor], alpha: float | None, default_scale: float
+    parts: Mapping[str, Tensor], alpha: float | None, scale_without_alpha: float
 ) -> dict[str, Tensor]:
-    """A module's tensors as read, with their scale folded in; `default_scale` is that without an alpha."""
+    """A module's tensors as read, with their scale folded in."""
     floats = {part: tensor.to(torch.float32) for part, tensor in parts.items()}
     # What a reader divides alpha by: of a LoKr, the rank of its split factor; whole factors have no scale.
     ranked = next((parts[one] for one in ("lora_A", "lokr_w2_b", "lokr_w1_b") if one in parts), None)
-    if ranked is None or ranked.ndim == 0 or ranked.shape[0] == 0:
-        return floats
-    scale = default_scale if alpha is None else alpha / ranked.shape[0]
+    scale = scale_without_alpha if "lora_A" in parts else 1.0
+    if alpha is not None and ranked is not None and ranked.ndim and ranked.shape[0]:
+        scale = alpha / ranked.shape[0]
     for part in (*_HALVES, "lokr_w2_a", "lokr_w2_b"):
         if part in floats:
             floats[part] = floats[part] * math.sqrt(scale)

@@ -1,4 +1,7 @@
-"""Between a LoRA in training and LoRA files: what a file needs to say, and starting from one.
+"""A LoRA's weights by name, to save them, to write them to files, and to start from files.
+
+Names are the diffusers module path plus the part: ``blocks.0.attn1.to_q.lora_A.weight``,
+``blocks.0.attn1.to_q.lora_magnitude_vector``, ``blocks.0.attn1.to_q.lokr_w1``.
 
 DoRA's magnitudes have two meanings. Training, peft and diffusers set the length of each row of the
 changed weight: W' = m (W + D) / |W + D|. ComfyUI divides by the length of the unchanged one:
@@ -14,7 +17,7 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
-from trainer.model.lora import LoraStateError
+from trainer.errors import TrainerError
 from trainer.model.lora_layers import (
     ADAPTER,
     MAGNITUDE,
@@ -31,6 +34,53 @@ _RESIZE_HINT = "Resize the file first: python -m trainer lora resize FILE --rank
 
 WeightOf = Callable[[str], Tensor]
 """Gives the base's weight (O, I) of a module path."""
+
+
+class LoraStateError(TrainerError):
+    """LoRA weights that do not belong to this model or this rank."""
+
+    kind = "lora_state"
+
+    def __init__(
+        self,
+        problem: str,
+        hint: str = "Use weights that were trained on the same base model with the same rank.",
+    ) -> None:
+        super().__init__(f"The LoRA weights do not fit this model: {problem}.", hint)
+
+
+def lora_parameters(transformer: WanTransformer3DModel) -> list[nn.Parameter]:
+    """The weights to train, in the order of `lora_state`."""
+    return list(named_parameters(transformer).values())
+
+
+def lora_state(transformer: WanTransformer3DModel) -> dict[str, Tensor]:
+    """Copies of the LoRA's weights, float32 on the CPU, by name."""
+    return {
+        name: parameter.detach().to("cpu", torch.float32, copy=True)
+        for name, parameter in named_parameters(transformer).items()
+    }
+
+
+def load_lora_state(transformer: WanTransformer3DModel, state: Mapping[str, Tensor]) -> None:
+    """Give the LoRA the weights of a state; nothing is changed if any of them does not fit.
+
+    Raises:
+        LoraStateError: a name is missing or unknown, or a shape is another.
+    """
+    parameters = named_parameters(transformer)
+    if missing := sorted(parameters.keys() - state.keys()):
+        raise LoraStateError(f"{len(missing)} weights are missing, first {missing[0]}")
+    if unknown := sorted(state.keys() - parameters.keys()):
+        raise LoraStateError(f"{len(unknown)} weights are unknown, first {unknown[0]}")
+    for name, parameter in parameters.items():
+        if state[name].shape != parameter.shape:
+            raise LoraStateError(
+                f"{name} has the shape {tuple(state[name].shape)} instead of {tuple(parameter.shape)}"
+            )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(state[name])
 
 
 def lora_file_state(transformer: WanTransformer3DModel, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
