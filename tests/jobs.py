@@ -56,10 +56,12 @@ def small_job(folder: Path, base: Path, **sections: dict[str, Any]) -> JobSpec:
         job=JobSection(name="small"),
         model=ModelSection(base=str(base)),
         datasets=(DatasetSection(name="main", clips=tuple(clips), num_frames=5, resolutions=(32,)),),
-        training=TrainingSection(steps=8, learning_rate=1e-3, gradient_checkpointing=False),
+        training=TrainingSection(
+            steps=8, learning_rate=1e-3, optimizer="adamw", gradient_checkpointing=False
+        ),
         target=TargetSection(rank=2),
         save=SaveSection(every=4, dtype="fp32"),
-        sample=SampleSection(every=0),
+        sample=SampleSection(every=0, at_start=False),
         cache_folder=str(folder / "cache"),
     )
     for name, fields in sections.items():

@@ -2,7 +2,7 @@
 
 Called as the trainer's interpreter would be (``-P -m trainer VERB ...``). What it does beyond
 ending well is asked for in the environment variable STAND_IN: "crash", "fail", "mute" (dies
-before its first word) or "slow" (20 steps a second, until it is stopped).
+before its first word) or "slow" (20 steps a second, until it is stopped) or "deaf" (the same, but it obeys nothing).
 """
 
 import os
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
 
 def train(run: RunFolder, mode: str, first_step: int) -> int:
     events = EventWriter(run.events_file)
-    total = 100_000 if mode == "slow" else TOTAL_STEPS
+    total = 1200 if mode in {"slow", "deaf"} else TOTAL_STEPS
     events.write(
         Hello(
             protocol_version=1,
@@ -73,7 +73,7 @@ def train(run: RunFolder, mode: str, first_step: int) -> int:
                 seconds_left=(total - step) * 0.01,
             )
         )
-        for command_id, command in run.waiting_commands():
+        for command_id, command in run.waiting_commands() if mode != "deaf" else ():
             run.remove_command(command_id)
             if isinstance(command, Stop):
                 events.write(CommandObeyed(command_id=command_id, command=command_name(command)))
@@ -86,7 +86,7 @@ def train(run: RunFolder, mode: str, first_step: int) -> int:
         if mode == "fail" and step == 15:
             events.write(RunFailed(kind="unreadable_clip", message="clip.mp4 is gone.", hint="Put it back."))
             return 1
-        time.sleep(0.05 if mode == "slow" else 0.005)
+        time.sleep(0.05 if mode in {"slow", "deaf"} else 0.02)
     events.write(PreviewSaved(step=total, row=0, video="previews/step_000020/00.mp4", poster="p.jpg"))
     checkpoint(run, events, total)
     events.write(PhaseFinished(phase=Phase.TRAINING, seconds=1.0))

@@ -23,6 +23,7 @@ def latents_key(clip: ClipSpec, window_index: int, size_index: int, vae_fingerpr
         source_modified_ns=clip.source_modified_ns,
         window=clip.windows[window_index],
         size=clip.sizes[size_index],
+        flip=clip.flip,
         vae=vae_fingerprint,
     )
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from heapq import heappop, heappush
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import av
 import av.error
@@ -29,12 +29,15 @@ from trainer.protocol.job import ClipSpec, TrainedSize
 
 __all__ = [
     "ClipChangedError",
+    "Flip",
     "UnreadableClipError",
     "check_source",
     "cover_frame",
     "read_frames",
     "read_image",
 ]
+
+Flip = Literal["none", "horizontal", "vertical", "both"]
 
 _EARLIER_SECONDS = 3
 """How much earlier the second seek goes when the first one lands behind the first wanted frame."""
@@ -87,8 +90,10 @@ def check_source(clip: ClipSpec) -> None:
         raise ClipChangedError(path)
 
 
-def read_frames(source: Path, window: Sequence[int], size: TrainedSize) -> NDArray[np.uint8]:
-    """Decode the frames of one window, cropped and resized to the bucket.
+def read_frames(
+    source: Path, window: Sequence[int], size: TrainedSize, flip: Flip = "none"
+) -> NDArray[np.uint8]:
+    """Decode the frames of one window, cropped, resized to the bucket, and mirrored.
 
     Each wanted time stamp takes the frame that carries it. Should none carry it exactly, it takes
     the one on screen then: the last at or before it, or the first of all. A still image is its
@@ -98,6 +103,7 @@ def read_frames(source: Path, window: Sequence[int], size: TrainedSize) -> NDArr
         source: Video or image; it is only read.
         window: Presentation time stamps in units of the stream's time base; some may repeat.
         size: Crop in pixels of the upright picture, and the size that it becomes.
+        flip: How every frame is mirrored, once it is cropped and resized.
 
     Returns:
         uint8 (F, H, W, 3), F = len(window), full-range RGB.
@@ -114,7 +120,12 @@ def read_frames(source: Path, window: Sequence[int], size: TrainedSize) -> NDArr
             raise UnreadableClipError(source, str(error), _NEW_RUN_HINT) from error
 
     pictures = _decode(source, sorted(set(window)), shape)
-    return np.stack([pictures[stamp] for stamp in window])
+    frames_FHWC = np.stack([pictures[stamp] for stamp in window])
+    if flip in ("horizontal", "both"):
+        frames_FHWC = frames_FHWC[:, :, ::-1]
+    if flip in ("vertical", "both"):
+        frames_FHWC = frames_FHWC[:, ::-1]
+    return np.ascontiguousarray(frames_FHWC)
 
 
 def read_image(path: Path) -> Picture:

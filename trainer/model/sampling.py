@@ -31,9 +31,9 @@ class DenoiseRequest:
         seed: Of the first noise, which is drawn on the CPU so that every device gets the same.
     """
 
-    condition_CTHW: Tensor  # noqa: N815
-    prompt_LD: Tensor  # noqa: N815
-    negative_LD: Tensor | None  # noqa: N815
+    condition_CTHW: Tensor
+    prompt_LD: Tensor
+    negative_LD: Tensor | None
     steps: int
     guidance_high: float
     guidance_low: float

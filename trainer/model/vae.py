@@ -40,8 +40,8 @@ class ClipLatents:
         y_CTHW: Latents of its first frame followed by grey, the condition.
     """
 
-    x0_CTHW: Tensor  # noqa: N815
-    y_CTHW: Tensor  # noqa: N815
+    x0_CTHW: Tensor
+    y_CTHW: Tensor
 
 
 def encode_clip(vae: AutoencoderKLWan, frames_FHWC: Frames) -> ClipLatents:

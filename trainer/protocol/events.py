@@ -20,6 +20,7 @@ class Phase(StrEnum):
     CACHING_TEXT = "caching_text"
     CACHING_LATENTS = "caching_latents"
     TRAINING = "training"
+    VALIDATING = "validating"
     PREVIEWING = "previewing"
     SAVING = "saving"
 
@@ -84,7 +85,10 @@ class StepDone(EventBase, frozen=True, kw_only=True, tag="step_done"):
 
     Attributes:
         step: Steps done so far, this one included; counts both experts.
+        loss: Mean plain loss of the step's samples: without loss weights, guidance or preservation.
         timesteps: The timesteps (0..1000) of the step's samples.
+        item_losses: The plain loss of each sample, in the order of `timesteps`.
+        preservation_loss: Mean preservation loss, unweighted; None where there was none.
         seconds: Duration of the step.
         seconds_left: Estimate to the end of the run.
         peak_vram_bytes: Peak of reserved GPU memory so far; 0 on a CPU.
@@ -94,11 +98,29 @@ class StepDone(EventBase, frozen=True, kw_only=True, tag="step_done"):
     expert: Expert
     loss: float
     timesteps: tuple[float, ...]
+    item_losses: tuple[float, ...] = ()
+    preservation_loss: float | None = None
     learning_rate: float
     grad_norm: float
     seconds: float
     seconds_left: float | None = None
     peak_vram_bytes: int = 0
+
+
+class ValidationDone(EventBase, frozen=True, kw_only=True, tag="validation_done"):
+    """Loss of one expert on the held-out clips, always at the same noise and timesteps.
+
+    Attributes:
+        loss: Mean over clips and timesteps.
+        timesteps: Where it was measured, 0..1000.
+        timestep_losses: Mean over clips at each of them.
+    """
+
+    step: int
+    expert: Expert
+    loss: float
+    timesteps: tuple[float, ...]
+    timestep_losses: tuple[float, ...]
 
 
 class CheckpointSaved(EventBase, frozen=True, kw_only=True, tag="checkpoint_saved"):
@@ -186,6 +208,7 @@ Event = (
     | PhaseProgress
     | PhaseFinished
     | StepDone
+    | ValidationDone
     | CheckpointSaved
     | CheckpointRemoved
     | PreviewSaved

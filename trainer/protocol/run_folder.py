@@ -5,22 +5,30 @@ The same files serve the live screen, the finished run and a run copied from ano
 
 import os
 import time
+from collections import deque
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import msgspec
 
 from trainer.protocol.commands import Command, decode_command
-from trainer.protocol.events import Event, UnknownEvent, decode_event
+from trainer.protocol.events import Event, PhaseProgress, StepDone, UnknownEvent, Unpaused, decode_event
 from trainer.protocol.job import Expert, JobSpec
-from trainer.protocol.wire import read_json, to_json, write_atomic, write_json
+from trainer.protocol.wire import lacks_room, read_json, to_json, write_atomic, write_json
 
 if os.name == "nt":  # pragma: no cover - Windows
     import msvcrt
 else:
     import fcntl
+
+
+PIN_NAME = "pinned"
+"""An empty file of this name in a checkpoint's folder keeps the checkpoint for ever."""
+
+RESERVE_BYTES = 256 * 1024
+MOST_ROUTINE_UNSAID = 10_000
 
 
 class RunLockedError(Exception):
@@ -76,6 +84,22 @@ class RunFolder:
     def checkpoint_steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending (a checkpoint appears by rename)."""
         return _steps_in(self.checkpoints_folder)
+
+    def pin(self, step: int) -> None:
+        """Keep this checkpoint for ever: no pruning removes it.
+
+        Raises:
+            OSError: there is no such checkpoint, or its folder cannot be written.
+        """
+        (self.checkpoint(step) / PIN_NAME).touch()
+
+    def unpin(self, step: int) -> None:
+        """Let this checkpoint be pruned again; one that was not pinned stays as it is."""
+        (self.checkpoint(step) / PIN_NAME).unlink(missing_ok=True)
+
+    def is_pinned(self, step: int) -> bool:
+        """Whether this checkpoint is kept for ever."""
+        return (self.checkpoint(step) / PIN_NAME).exists()
 
     def preview_steps(self) -> list[int]:
         """Steps that have previews, ascending."""
@@ -170,25 +194,106 @@ class RunFolder:
             return False
 
 
+class UnsaidLine(NamedTuple):
+    """A line that is not in the file yet.
+
+    Attributes:
+        is_routine: One of many of its kind, which the run's story can do without.
+    """
+
+    content: bytes
+    is_routine: bool
+
+
 class EventWriter:
-    """Appends events: one write a line, so that a crash can tear only the last line."""
+    """Appends events: one write a line, so that a crash can tear only the last line.
+
+    On a full disk events wait in memory, in order and with their times, until a later call finds room.
+    So that the news of the full disk can be told at all, a hidden file beside the events holds some
+    room, which is given up for the first event that matters.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
+        self._reserve = path.with_name(f".{path.name}.reserve")
+        self._unsaid: deque[UnsaidLine] = deque()
+        # Of the first unsaid line, bytes that are in the file already.
+        self._begun_bytes = 0
         size = os.fstat(self._file).st_size
         if size:
             # A line torn by a crash must not swallow the first event of the resumed run.
             os.lseek(self._file, size - 1, os.SEEK_SET)
             if os.read(self._file, 1) != b"\n":
-                os.write(self._file, b"\n")
+                self._unsaid.append(UnsaidLine(b"\n", is_routine=False))
+        self.catch_up()
+        self._hold_reserve()
 
     def write(self, event: Event) -> None:
-        """Append the event with the current time."""
-        os.write(self._file, to_json(msgspec.structs.replace(event, time=time.time())) + b"\n")
+        """Append the event with the current time; on a full disk, as soon as there is room.
+
+        Of steps and progress, only the newest ten thousand wait.
+
+        Raises:
+            OSError: the file cannot be written for another reason than want of room.
+        """
+        line = to_json(msgspec.structs.replace(event, time=time.time())) + b"\n"
+        self._unsaid.append(UnsaidLine(line, isinstance(event, StepDone | PhaseProgress)))
+        if not self.catch_up():
+            if self._unsaid[-1].is_routine:
+                self._forget_oldest_routine()
+            else:
+                self._reserve.unlink(missing_ok=True)
+                self.catch_up()
+        elif isinstance(event, Unpaused):
+            self._hold_reserve()
+
+    def catch_up(self) -> bool:
+        """Write what there was no room for; whether nothing is left unsaid.
+
+        Raises:
+            OSError: the file cannot be written for another reason than want of room.
+        """
+        while self._unsaid:
+            line = self._unsaid[0].content
+            try:
+                written = os.write(self._file, line[self._begun_bytes :])
+            except OSError as error:
+                if not lacks_room(error):
+                    raise
+                return False
+            self._begun_bytes += written
+            if self._begun_bytes == len(line):
+                self._unsaid.popleft()
+                self._begun_bytes = 0
+            elif not written:
+                return False
+        return True
 
     def close(self) -> None:
-        """Close the file; no event can follow."""
-        os.close(self._file)
+        """Close the file; no event can follow, and one that there is still no room for is lost."""
+        try:
+            if not self.catch_up():
+                self._reserve.unlink(missing_ok=True)
+                self.catch_up()
+        finally:
+            os.close(self._file)
+            with suppress(OSError):
+                self._reserve.unlink(missing_ok=True)
+
+    def _hold_reserve(self) -> None:
+        try:
+            if not self._reserve.exists():
+                # Random: a file system that compresses would hold no room with zeros.
+                self._reserve.write_bytes(os.urandom(RESERVE_BYTES))
+        except OSError:
+            with suppress(OSError):
+                self._reserve.unlink(missing_ok=True)
+
+    def _forget_oldest_routine(self) -> None:
+        begun = 1 if self._begun_bytes else 0
+        routine = [i for i, line in enumerate(self._unsaid) if line.is_routine and i >= begun]
+        if len(routine) > MOST_ROUTINE_UNSAID:
+            del self._unsaid[routine[0]]
 
 
 class EventReader:

@@ -1,6 +1,7 @@
 """JSON on disk: how the contract's files are encoded, decoded and written without tearing."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,11 @@ from uuid import uuid4
 import msgspec
 
 T = TypeVar("T")
+
+
+NO_ROOM_ERRNO = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+NO_ROOM_WINERROR = {112, 39}
+"""ERROR_DISK_FULL and ERROR_HANDLE_DISK_FULL."""
 
 
 class WireError(Exception):
@@ -38,6 +44,11 @@ def read_json(path: Path, kind: type[T]) -> T:
         raise WireError(path, f"cannot be read ({error.strerror or error}).") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise WireError(path, f"{error}.") from error
+
+
+def lacks_room(error: OSError) -> bool:
+    """Whether a write failed because the disk is full or a quota used up."""
+    return error.errno in NO_ROOM_ERRNO or getattr(error, "winerror", None) in NO_ROOM_WINERROR
 
 
 def write_atomic(path: Path, content: bytes) -> None:

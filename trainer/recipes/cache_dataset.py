@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.batches import CLEAN, CONDITION, TEXT_ROWS, TrainingItem
+from trainer.data.batches import CLEAN, CONDITION, TEXT_ROWS, TrainingItem, entries_of
 from trainer.data.cache_keys import text_key
 from trainer.data.clip_frames import check_source, cover_frame, read_frames, read_image
 from trainer.data.tensor_cache import cache_key
@@ -19,6 +19,7 @@ from trainer.model.text import encode_prompts
 from trainer.model.vae import encode_clip, encode_condition
 from trainer.protocol.events import Phase
 from trainer.protocol.job import JobSpec, SampleRow
+from trainer.recipes.prompts import prompts_to_cache
 from trainer.recipes.run_context import RunContext
 from trainer.runtime.device import compute_dtype, release_memory
 
@@ -28,10 +29,8 @@ PREVIEW_CONDITION_FORMAT = 1
 def cache_prompts(context: RunContext) -> None:
     """Encode each distinct prompt of the captions and the previews that is not cached yet."""
     job, base, cache = context.job, context.base, context.cache
-    prompts = [clip.caption for clip in job.clips]
-    prompts += [row.prompt for row in job.sample.rows] + [job.sample.negative_prompt] * bool(job.sample.rows)
     missing = [
-        prompt for prompt in dict.fromkeys(prompts) if not cache.has(text_key(prompt, base.text_fingerprint))
+        prompt for prompt in prompts_to_cache(job) if not cache.has(text_key(prompt, base.text_fingerprint))
     ]
     with context.reporter.phase(Phase.CACHING_TEXT, len(missing), "prompts") as report:
         if not missing:
@@ -47,13 +46,18 @@ def cache_prompts(context: RunContext) -> None:
         release_memory()
 
 
-def cache_latents(context: RunContext, items: list[TrainingItem]) -> None:
+def cache_latents(context: RunContext) -> None:
     """Encode each clip window at each size, and each preview's first frame, that is not cached yet."""
     job, cache = context.job, context.cache
     for clip in job.clips:
         check_source(clip)
-    missing = list({item.latents_key: item for item in items if not cache.has(item.latents_key)}.values())
-    rows = [row for row in job.sample.rows if not cache.has(preview_condition_key(context, row))]
+    missing = [
+        item
+        for item in latents_to_cache(job, context.base.vae_fingerprint)
+        if not cache.has(item.latents_key)
+    ]
+    previewed = job.sample.rows if job.sample.every else ()
+    rows = [row for row in previewed if not cache.has(preview_condition_key(context, row))]
     with context.reporter.phase(Phase.CACHING_LATENTS, len(missing) + len(rows), "clips") as report:
         if not missing and not rows:
             return
@@ -63,7 +67,7 @@ def cache_latents(context: RunContext, items: list[TrainingItem]) -> None:
             clip = job.clips[item.clip_index]
             report.progress(done, Path(clip.source).name)
             window, size = clip.windows[item.window_index], clip.sizes[item.size_index]
-            latents = encode_clip(vae, read_frames(Path(clip.source), window, size))
+            latents = encode_clip(vae, read_frames(Path(clip.source), window, size, clip.flip))
             cache.store(item.latents_key, {CLEAN: latents.x0_CTHW.cpu(), CONDITION: latents.y_CTHW.cpu()})
         for done, row in enumerate(rows, start=len(missing)):
             context.control.raise_if_stopped()
@@ -73,6 +77,18 @@ def cache_latents(context: RunContext, items: list[TrainingItem]) -> None:
         report.progress(len(missing) + len(rows))
         del vae
         release_memory()
+
+
+def latents_to_cache(job: JobSpec, vae_fingerprint: str) -> list[TrainingItem]:
+    """Every window of every clip at every size, each once; a held-out clip only as it is measured."""
+    items = [
+        item
+        for role in ("training", "regularization")
+        for entry in entries_of(job, role, vae_fingerprint)
+        for item in entry.windows
+    ]
+    items += [entry.windows[0] for entry in entries_of(job, "validation", vae_fingerprint)]
+    return list({item.latents_key: item for item in items}.values())
 
 
 def first_frame(job: JobSpec, row: SampleRow) -> NDArray[np.uint8]:

@@ -43,6 +43,10 @@ class Reporter:
         if not isinstance(event, StepDone | PhaseProgress):
             log.info("%s", _as_line(event))
 
+    def catch_up(self) -> None:
+        """Write the events that a full disk kept back, if there is room now."""
+        self._writer.catch_up()
+
     def warn(self, message: str, hint: str = "") -> None:
         """Tell the user of something that does not end the run."""
         self.say(Warned(message=message, hint=hint))

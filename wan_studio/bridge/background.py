@@ -1,33 +1,16 @@
 """The one door to other threads: slow work goes in, its result comes back on the GUI thread."""
 
-import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Generic, TypeVar
 
-from PySide6.QtCore import QObject, QRunnable, QThreadPool, Signal, Slot
+from PySide6.QtCore import QObject, QThreadPool, Signal, Slot
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
-_live: "set[Task[Any]]" = set()
 
-
-class _Messenger(QObject):
-    """Lives on the GUI thread; its signals carry a worker's words there.
-
-    Signals:
-        finished: The function returned. arg: object
-        failed: The function raised. arg: Exception
-        progressed: The function reported. arg: object
-    """
-
-    finished = Signal(object)
-    failed = Signal(object)
-    progressed = Signal(object)
-
-
-class Task(QRunnable, Generic[T]):
-    """One piece of work under way; drop it or keep it to cancel it."""
+class Task(Generic[T]):
+    """One piece of work under way; keep it to cancel it, or drop it."""
 
     def __init__(
         self,
@@ -35,45 +18,73 @@ class Task(QRunnable, Generic[T]):
         on_done: Callable[[T], object],
         on_error: Callable[[Exception], object] | None,
     ) -> None:
-        super().__init__()
-        self.setAutoDelete(False)
         self.is_cancelled = False
         self._func = func
         self._on_done = on_done
         self._on_error = on_error
-        self._messenger = _Messenger()
-        self._messenger.finished.connect(self._deliver)
-        self._messenger.failed.connect(self._deliver_error)
 
     def cancel(self) -> None:
         """Forget the result; work that has not begun does not begin."""
         self.is_cancelled = True
-        if QThreadPool.globalInstance().tryTake(self):
-            _live.discard(self)
 
-    def run(self) -> None:
+    def work(self, hub: "_Hub") -> None:
         """Called by the pool, on its thread."""
+        if self.is_cancelled:
+            return
         try:
             result = self._func()
         except Exception as error:  # noqa: BLE001 - every failure of a worker is the caller's to show
-            self._messenger.failed.emit(error)
+            hub.failed.emit(self, error)
         else:
-            self._messenger.finished.emit(result)
+            hub.finished.emit(self, result)
 
-    @Slot(object)
-    def _deliver(self, result: Any) -> None:
-        _live.discard(self)
+    def deliver(self, result: T) -> None:
+        """Called on the GUI thread."""
         if not self.is_cancelled:
             self._on_done(result)
 
-    @Slot(object)
-    def _deliver_error(self, error: Exception) -> None:
-        _live.discard(self)
+    def deliver_error(self, error: Exception) -> None:
+        """Called on the GUI thread."""
         if self.is_cancelled:
             return
         if self._on_error is None:
             raise error
         self._on_error(error)
+
+
+class _Hub(QObject):
+    """Lives on the GUI thread for as long as the program; its signals carry workers' words there.
+
+    One for all: an object a task would be deleted while its own signal is being delivered.
+
+    Signals:
+        finished: A function returned. args: Task, its result
+        failed: A function raised. args: Task, Exception
+    """
+
+    finished = Signal(object, object)
+    failed = Signal(object, object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: set[Task[Any]] = set()
+        self.finished.connect(self._on_finished)
+        self.failed.connect(self._on_failed)
+
+    @Slot(object, object)
+    def _on_finished(self, task: Task[Any], result: object) -> None:
+        self.waiting.discard(task)
+        task.deliver(result)
+
+    @Slot(object, object)
+    def _on_failed(self, task: Task[Any], error: Exception) -> None:
+        self.waiting.discard(task)
+        task.deliver_error(error)
+
+
+@cache
+def _hub() -> _Hub:
+    return _Hub()
 
 
 class ProgressRelay(QObject):
@@ -106,14 +117,17 @@ def run_in_background(
             where the window shows it.
         urgent: Whether it goes before other waiting work.
     """
+    hub = _hub()
     task = Task(func, on_done, on_error)
-    _live.add(task)
-    QThreadPool.globalInstance().start(task, 1 if urgent else 0)
+    hub.waiting.add(task)
+    QThreadPool.globalInstance().start(lambda: task.work(hub), 1 if urgent else 0)
     return task
 
 
 def wait_for_background(milliseconds: int = 5000) -> bool:
     """Cancel what has not begun and wait for the rest, before the program ends."""
-    for task in tuple(_live):
+    hub = _hub()
+    for task in tuple(hub.waiting):
         task.cancel()
+    hub.waiting.clear()
     return QThreadPool.globalInstance().waitForDone(milliseconds)

@@ -13,8 +13,6 @@ from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.project import ProjectClip
 from wan_studio.errors import AppError
 from wan_studio.services.caption_store import read_caption
-from wan_studio.services.media_probe import probe
-from wan_studio.services.thumbnail_cache import ThumbnailCache
 
 
 class ClipLibrary(QObject):
@@ -28,10 +26,10 @@ class ClipLibrary(QObject):
     clip_changed = Signal(str)
     progress_changed = Signal(int, int)
 
-    def __init__(self, session: ProjectSession, thumbnails: ThumbnailCache) -> None:
+    def __init__(self, session: ProjectSession, posters_folder: Path) -> None:
         super().__init__(session)
         self._session = session
-        self._thumbnails = thumbnails
+        self._posters_folder = posters_folder
         self._facts: dict[str, ClipFacts] = {}
         self._posters: dict[str, QPixmap] = {}
         self._asked: dict[str, str] = {}
@@ -108,11 +106,23 @@ class ClipLibrary(QObject):
                 self._posters[clip_id] = QPixmap.fromImage(image)
                 self.clip_changed.emit(clip_id)
 
-        run_in_background(lambda: QImage(str(self._thumbnails.poster(source))), on_done, lambda _: None)
+        folder = self._posters_folder
+        # A clip without a picture says in its list why: the same file is probed there.
+        run_in_background(lambda: _poster(folder, source), on_done, lambda _: None)
+
+
+def _poster(folder: Path, source: SourceVideo) -> QImage:
+    """The poster as a picture; on a pool thread."""
+    # The decoder's libraries are imported by the worker that needs them: the window is there before.
+    from wan_studio.services.thumbnail_cache import ThumbnailCache
+
+    return QImage(str(ThumbnailCache(folder).poster(source)))
 
 
 def _read_facts(clip: ProjectClip) -> ClipFacts:
     """Probe the video and read its caption; on a pool thread."""
+    from wan_studio.services.media_probe import probe
+
     facts = ClipFacts()
     try:
         facts = replace(facts, source=probe(Path(clip.source)))

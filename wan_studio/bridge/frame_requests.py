@@ -112,19 +112,17 @@ def _image(reader: FrameReader, wish: FrameRequest) -> QImage:
         image = image.scaled(size.width, size.height, Qt.AspectRatioMode.IgnoreAspectRatio, smooth)
         if _is_larger(image, wish.display_size):
             image = image.scaled(wish.display_size, Qt.AspectRatioMode.KeepAspectRatio, smooth)
-        return image.copy()
+        return image
     if not wish.display_size.isValid():
-        return _as_image(reader.read(wish.frame)).copy()
-    return _as_image(
-        reader.read_scaled(wish.frame, wish.display_size.width(), wish.display_size.height())
-    ).copy()
+        return _as_image(reader.read(wish.frame))
+    return _as_image(reader.read_scaled(wish.frame, wish.display_size.width(), wish.display_size.height()))
 
 
 def _as_image(frame_HWC: NDArray[np.uint8]) -> QImage:
-    """A view of the pixels; copy it before they go."""
+    """The pixels as a picture of its own: a QImage over an array would read it after it is gone."""
     pixels = np.ascontiguousarray(frame_HWC)
     height, width = pixels.shape[:2]
-    return QImage(pixels.data, width, height, 3 * width, QImage.Format.Format_RGB888)
+    return QImage(pixels.data, width, height, 3 * width, QImage.Format.Format_RGB888).copy()
 
 
 def _is_larger(image: QImage, size: QSize) -> bool:

@@ -1,11 +1,14 @@
 """What the machine is doing, once a second, asked on another thread."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from wan_studio.bridge.background import run_in_background
-from wan_studio.services.hardware_probe import HardwareProbe, HardwareSnapshot
+
+if TYPE_CHECKING:
+    from wan_studio.services.hardware_probe import HardwareProbe, HardwareSnapshot
 
 _INTERVAL_MILLISECONDS = 1000
 
@@ -30,7 +33,7 @@ class HardwareMonitor(QObject):
         self._timer.timeout.connect(self.ask)
 
     @property
-    def latest(self) -> HardwareSnapshot | None:
+    def latest(self) -> "HardwareSnapshot | None":
         """The last figures; None until the first answer."""
         return self._latest
 
@@ -54,12 +57,15 @@ class HardwareMonitor(QObject):
         self._is_asking = True
         run_in_background(self._take, self._on_taken, self._on_failed)
 
-    def _take(self) -> HardwareSnapshot:
+    def _take(self) -> "HardwareSnapshot":
+        # Here, on the worker: the libraries behind it need not be there for the first window.
+        from wan_studio.services.hardware_probe import HardwareProbe
+
         if self._probe is None:
             self._probe = HardwareProbe()
         return self._probe.snapshot(self._folder)
 
-    def _on_taken(self, snapshot: HardwareSnapshot) -> None:
+    def _on_taken(self, snapshot: "HardwareSnapshot") -> None:
         self._is_asking = False
         self._latest = snapshot
         self.snapshot_taken.emit(snapshot)

@@ -11,7 +11,7 @@ from wan_studio.errors import AppError
 from wan_studio.services.project_store import ProjectStore
 
 _log = logging.getLogger(__name__)
-_SAVE_AFTER_MILLISECONDS = 500
+_SAVE_AFTER_MILLISECONDS = 300
 
 
 class ProjectSession(QObject):

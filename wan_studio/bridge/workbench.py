@@ -15,11 +15,8 @@ from wan_studio.bridge.run_desk import RunDesk
 from wan_studio.domain.project import Goal, Project
 from wan_studio.errors import AppError
 from wan_studio.paths import default_projects_folder, user_cache_folder
-from wan_studio.services.clip_import import import_clips
-from wan_studio.services.demo_project import make_demo_project
 from wan_studio.services.preset_store import settings_for
 from wan_studio.services.project_store import ProjectStore
-from wan_studio.services.thumbnail_cache import ThumbnailCache
 from wan_studio.settings import AppSettings, load_settings, save_settings
 
 _log = logging.getLogger(__name__)
@@ -51,7 +48,7 @@ class Workbench(QObject):
         super().__init__(parent)
         self.settings: AppSettings = load_settings()
         self.session = ProjectSession(self)
-        self.library = ClipLibrary(self.session, ThumbnailCache(user_cache_folder() / "posters"))
+        self.library = ClipLibrary(self.session, user_cache_folder() / "posters")
         self.runs = RunDesk(self.session)
         self.hardware = HardwareMonitor(default_projects_folder(), self)
         self.session.save_failed.connect(self.error_happened)
@@ -79,13 +76,15 @@ class Workbench(QObject):
 
         self._open_when_done(f"Making {folder.name}", work)
 
-    def open_demo(self, folder: Path, on_progress: Callable[[tuple[object, ...]], object]) -> None:
+    def open_demo(self, on_progress: Callable[[tuple[object, ...]], object]) -> None:
         """Make, where it is not there yet, and show the project with the sample clips."""
         relay = ProgressRelay(self)
         relay.progressed.connect(on_progress)
 
         def work() -> tuple[ProjectStore, Project]:
-            store = make_demo_project(folder, relay.report)
+            from wan_studio.services.demo_project import DEMO_NAME, make_demo_project
+
+            store = make_demo_project(default_projects_folder() / DEMO_NAME, relay.report)
             return store, store.load()
 
         self._open_when_done("Making the sample clips", work)
@@ -94,6 +93,11 @@ class Workbench(QObject):
         """Find the clips in these files and folders; `clips_imported` brings those that are new."""
         project, captions_folder = self.session.project, self.session.store.captions_folder
         self.busy_changed.emit("Looking for clips")
+
+        def work() -> Project:
+            from wan_studio.services.clip_import import import_clips
+
+            return import_clips(project, paths, captions_folder)
 
         def on_done(found: Project) -> None:
             self.busy_changed.emit("")
@@ -105,9 +109,7 @@ class Workbench(QObject):
             self.busy_changed.emit("")
             self.error_happened.emit(error)
 
-        run_in_background(
-            lambda: import_clips(project, paths, captions_folder), on_done, on_error, urgent=True
-        )
+        run_in_background(work, on_done, on_error, urgent=True)
 
     def remember(self, settings: AppSettings) -> None:
         """Take and write the window's own settings."""

@@ -47,6 +47,8 @@ def follow(run: RunFolder) -> RunState | None:
         The state at its end; None when left alone while it still works.
     """
     follower = RunFollower(run)
+    # What a resumed run went through before is told by its state, not once more event by event.
+    follower.update()
     has_asked_to_stop = False
     with _view() as view:
         while True:

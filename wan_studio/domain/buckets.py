@@ -8,19 +8,20 @@ SIZE_STEP = 16
 """Pixel sizes are multiples of this: VAE stride 8 times patch size 2."""
 
 
-def bucket_for(width: float, height: float, resolution: int) -> BucketSize:
-    """The bucket of a picture: the area of resolution², its own aspect, never above its own size.
+def bucket_for(width: float, height: float, resolution: int, *, allow_upscale: bool = False) -> BucketSize:
+    """The bucket of a picture: the area of resolution², its own aspect, not above its own size.
 
     Args:
         width: Displayed width of the (cropped) picture, in square pixels.
         height: Displayed height.
         resolution: Side of the square whose area is wanted.
+        allow_upscale: Whether a smaller picture is enlarged to that area.
 
     Returns:
         Multiples of 16, each at least 16. Of the four roundings around the exact size that keep the
         limits, the one with the aspect nearest to the picture's.
     """
-    area = min(resolution * resolution, width * height)
+    area = resolution * resolution if allow_upscale else min(resolution * resolution, width * height)
     exact_width = math.sqrt(area * width / height)
     exact_height = math.sqrt(area * height / width)
     candidates = [
@@ -28,8 +29,8 @@ def bucket_for(width: float, height: float, resolution: int) -> BucketSize:
         for rounded_width in _steps_around(exact_width)
         for rounded_height in _steps_around(exact_height)
         if rounded_width * rounded_height <= max(area, SIZE_STEP * SIZE_STEP) * 1.02
-        and rounded_width <= max(width, SIZE_STEP)
-        and rounded_height <= max(height, SIZE_STEP)
+        and (allow_upscale or rounded_width <= max(width, SIZE_STEP))
+        and (allow_upscale or rounded_height <= max(height, SIZE_STEP))
     ] or [(_steps_around(exact_width)[0], _steps_around(exact_height)[0])]
 
     def misfit(size: tuple[int, int]) -> float:
@@ -41,9 +42,11 @@ def bucket_for(width: float, height: float, resolution: int) -> BucketSize:
     return BucketSize(width=best_width, height=best_height)
 
 
-def trained_size(crop: CropBox, pixel_aspect: float, resolution: int) -> TrainedSize:
+def trained_size(
+    crop: CropBox, pixel_aspect: float, resolution: int, *, allow_upscale: bool = False
+) -> TrainedSize:
     """The bucket of a cropped picture, and the part of the crop, centred, that fills it undistorted."""
-    bucket = bucket_for(crop.width * pixel_aspect, crop.height, resolution)
+    bucket = bucket_for(crop.width * pixel_aspect, crop.height, resolution, allow_upscale=allow_upscale)
     wanted_aspect = bucket.width / bucket.height / pixel_aspect
     width, height = crop.width, crop.height
     if width / height > wanted_aspect:

@@ -8,21 +8,26 @@ import msgspec
 from trainer.protocol.job import (
     BucketSize,
     ClipSpec,
-    CropBox,
-    DatasetSection,
     JobSection,
     JobSpec,
     SampleRow,
+    SampleSection,
+    TrainingSection,
 )
-from wan_studio.domain.buckets import trained_size
-from wan_studio.domain.caption import trains_as
 from wan_studio.domain.clip import SourceVideo
-from wan_studio.domain.frame_sampling import MODEL_FRAMES_PER_SECOND, sample_frames, valid_frame_count
-from wan_studio.domain.project import Project, ProjectClip
+from wan_studio.domain.dataset_builder import (
+    FEWEST_FRAMES,
+    BuiltDataset,
+    ClipFiles,
+    DatasetPlan,
+    Notes,
+    build_datasets,
+)
+from wan_studio.domain.frame_sampling import valid_frame_count
+from wan_studio.domain.project import MAIN, Project
 from wan_studio.errors import AppError
 
-FEWEST_FRAMES = 5
-"""Below two latent frames there is no motion to learn; a still image is taken as one frame."""
+__all__ = ["FEWEST_FRAMES", "BuiltJob", "NothingToTrainError", "build_job"]
 
 
 class NothingToTrainError(AppError):
@@ -62,98 +67,85 @@ def build_job(
     Raises:
         NothingToTrainError: no clip is left.
     """
-    notes: list[str] = []
-    asked, taken = (
-        project.settings.datasets.num_frames,
-        valid_frame_count(project.settings.datasets.num_frames),
-    )
-    if asked != taken:
-        notes.append(f"{taken} frames are used instead of {asked}: the model takes 4n + 1 of them.")
-    clips: list[ClipSpec] = []
-    for clip in project.clips:
-        if clip.rejected:
-            continue
-        source = sources.get(clip.id)
-        if source is None:
-            notes.append((problems or {}).get(clip.id, f"{clip.source} cannot be read.") + " It is left out.")
-            continue
-        caption = trains_as(
-            captions.get(clip.id, ""), project.trigger, project.settings.datasets.default_caption
-        )
-        spec = _clip_spec(project, clip, source, caption, notes)
-        if spec is not None:
-            clips.append(spec)
-    if not clips:
-        raise NothingToTrainError(notes)
+    notes = Notes()
+    files = ClipFiles(sources, captions, problems or {})
+    built: list[BuiltDataset] = []
+    for number, plan in enumerate(_plans(project)):
+        made = build_datasets(plan, files, notes)
+        if not made and number:
+            notes.add(f"The data set {plan.name} has no clip that can be used; it is left out.")
+        built += made
+    # What trains comes first, so that the job's first clip is one that the previews can continue.
+    built.sort(key=lambda dataset: dataset.section.role != "training")
+    if not built or built[0].section.role != "training":
+        raise NothingToTrainError(notes.sentences)
     settings = project.settings
-    dataset = DatasetSection(
-        name=project.name,
-        clips=tuple(clips),
-        num_frames=valid_frame_count(settings.datasets.num_frames),
-        resolutions=settings.datasets.resolutions,
-        repeats=settings.datasets.repeats,
-    )
-    sample = settings.sample
-    if sample.every and not sample.rows:
-        sample = msgspec.structs.replace(sample, rows=(_automatic_row(clips[0], project),))
+    datasets = tuple(dataset.section for dataset in built)
     job = JobSpec(
         job=JobSection(name=project.name, trigger=project.trigger),
         model=settings.model,
         multistage=settings.multistage,
         target=settings.target,
         save=settings.save,
-        training=settings.training,
+        training=_training(project, notes),
         advanced=settings.advanced,
-        datasets=(dataset,),
-        sample=sample,
+        datasets=datasets,
+        sample=_sample(project, built, notes),
         cache_folder=cache_folder,
     )
-    return BuiltJob(job, tuple(notes))
+    return BuiltJob(job, tuple(notes.sentences))
 
 
-def _clip_spec(
-    project: Project, clip: ProjectClip, source: SourceVideo, caption: str, notes: list[str]
-) -> ClipSpec | None:
-    """One clip resolved; None, with a note, when it is too short."""
-    datasets = project.settings.datasets
-    trim = clip.trim or source.whole_range
-    crop = clip.crop or source.whole_picture
-    if trim.end_frame > source.frame_count or not _lies_in(crop, source):
-        notes.append(
-            f"{source.name} is left out: its range or crop reaches beyond the file, which has "
-            f"{source.frame_count} frames of {source.width} x {source.height}. Set them again."
+def _plans(project: Project) -> list[DatasetPlan]:
+    """What is wished for of each data set, the main one first."""
+    return [
+        DatasetPlan(
+            name=dataset.name if dataset else project.name,
+            role=dataset.role if dataset else "training",
+            settings=project.dataset_settings(dataset.name if dataset else MAIN),
+            trigger=project.dataset_trigger(dataset.name if dataset else MAIN),
+            clips=project.clips_of(dataset.name if dataset else MAIN),
+            seed=project.settings.training.seed,
         )
-        return None
-    sample = sample_frames(source, trim, datasets.num_frames, datasets.sampling)
-    if len(sample.frames) < min(FEWEST_FRAMES, sample.wanted_frames) and not source.is_image:
-        notes.append(
-            f"{source.name} is left out: it is too short for {FEWEST_FRAMES} frames "
-            f"at {MODEL_FRAMES_PER_SECOND} a second."
-        )
-        return None
-    if sample.is_shortened and not source.is_image:
-        notes.append(
-            f"{source.name} trains with {len(sample.frames)} frames: "
-            f"it is too short for {sample.wanted_frames} at {MODEL_FRAMES_PER_SECOND} a second."
-        )
-    sizes = {
-        (size.width, size.height): size
-        for size in (
-            trained_size(crop, source.pixel_aspect, resolution) for resolution in datasets.resolutions
-        )
-    }
-    return ClipSpec(
-        source=source.path,
-        source_bytes=source.size_bytes,
-        source_modified_ns=source.modified_ns,
-        windows=(tuple(source.frame_pts[frame] for frame in sample.frames),),
-        sizes=tuple(sizes.values()),
-        caption=caption,
+        for dataset in (None, *project.extra_datasets)
+    ]
+
+
+def _training(project: Project, notes: Notes) -> TrainingSection:
+    """The section; without a trigger word to replace, output preservation would fight the learning."""
+    training = project.settings.training
+    names = (MAIN, *(dataset.name for dataset in project.extra_datasets if dataset.role == "training"))
+    if (
+        not training.diff_output_preservation
+        or training.preservation_prompt.strip()
+        or any(project.dataset_trigger(name) for name in names)
+    ):
+        return training
+    notes.add(
+        "Differential output preservation is off: there is no trigger word that "
+        f'"{training.diff_output_preservation_class}" could stand for. Set a trigger word, or a '
+        "preservation prompt."
     )
+    return msgspec.structs.replace(training, diff_output_preservation=False)
 
 
-def _lies_in(crop: CropBox, source: SourceVideo) -> bool:
-    return crop.left + crop.width <= source.width and crop.top + crop.height <= source.height
+def _sample(project: Project, built: Sequence[BuiltDataset], notes: Notes) -> SampleSection:
+    """The previews: rows without a picture continue the job's clip that is the project's one they name."""
+    sample = project.settings.sample
+    places: dict[str, int] = {}
+    clips: list[ClipSpec] = []
+    for dataset in built:
+        places |= {clip_id: len(clips) + at for at, clip_id in enumerate(dataset.clip_ids)}
+        clips += dataset.section.clips
+    if sample.every and not sample.rows:
+        return msgspec.structs.replace(sample, rows=(_automatic_row(clips[0], project),))
+    rows: list[SampleRow] = []
+    for number, row in enumerate(sample.rows, start=1):
+        clip_id = project.clips[row.clip].id if row.clip < len(project.clips) else ""
+        if not row.image and row.clip and clip_id not in places:
+            notes.add(f"Preview {number} continues the first clip: the one that it names does not train.")
+        rows.append(msgspec.structs.replace(row, clip=0 if row.image else places.get(clip_id, 0)))
+    return msgspec.structs.replace(sample, rows=tuple(rows))
 
 
 def _automatic_row(clip: ClipSpec, project: Project) -> SampleRow:

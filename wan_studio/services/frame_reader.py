@@ -187,7 +187,13 @@ class FrameReader:
         return None
 
     def _seek(self, pts: int) -> None:
-        container, stream = self._opened or self._open()
+        opened = self._opened
+        if opened is None:
+            # An x264 file names its encoder's version in its first packet only, and FFmpeg decodes some
+            # files by it: a seek before that packet was seen gives garbage that is not marked as damaged.
+            opened = self._open()
+            next(self._frames, None)
+        container, stream = opened
         container.seek(pts, stream=stream, backward=True)
         self._frames = container.decode(stream)
         self._position = None

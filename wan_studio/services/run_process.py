@@ -107,8 +107,13 @@ def start_run(run: RunFolder, job: JobSpec, command: Sequence[str] | None = None
     _start(run, command)
 
 
-def resume_run(run: RunFolder, command: Sequence[str] | None = None) -> None:
+def resume_run(run: RunFolder, command: Sequence[str] | None = None, patience_seconds: float = 5.0) -> None:
     """Start the trainer from the run's last checkpoint; returns at once.
+
+    Args:
+        run: A run that has ended.
+        command: Another command line than the trainer's.
+        patience_seconds: How long to wait for a trainer that has said its last word but is still ending.
 
     Raises:
         TrainerMissingError: there is no Python with torch.
@@ -117,8 +122,11 @@ def resume_run(run: RunFolder, command: Sequence[str] | None = None) -> None:
     """
     if not run.job_file.is_file():
         raise RunStartError(run, "it has no job.json.", "Choose a run's own folder.")
-    if run.is_alive() or process_runs(run):
-        raise RunBusyError(run)
+    deadline = time.monotonic() + patience_seconds
+    while run.is_alive() or process_runs(run):
+        if time.monotonic() >= deadline:
+            raise RunBusyError(run)
+        time.sleep(0.05)
     _start(run, command or trainer_command("resume", str(run.path)))
 
 

@@ -68,12 +68,10 @@ class RunFollower:
         is_fresh_start = record is not None and record.started > self._last_event_time
         state = self._from_events
         if is_running:
-            # A resumed run has not said hello yet: how it ended before is over.
-            return (
-                replace(state, outcome=Outcome.WAITING, phases=(), summary="", hint="")
-                if (is_fresh_start and state.has_ended)
-                else state
-            )
+            # A resumed run has not said hello yet: what it did before is over.
+            if is_fresh_start:
+                return replace(state, outcome=Outcome.WAITING, phases=(), summary="", hint="")
+            return state
         if is_fresh_start:
             return replace(state, outcome=Outcome.RUNNING).with_dead_trainer(self.run.log_tail())
         if state.outcome is Outcome.WAITING and self._is_young():

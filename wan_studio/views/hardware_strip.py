@@ -1,15 +1,19 @@
 """The line along the bottom of every page: GPU, memory, temperature, disk, and the run at work."""
 
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import QPainter, QPaintEvent
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 
 from wan_studio.bridge.run_watcher import WatchedRun
 from wan_studio.domain.run_state import Outcome
-from wan_studio.services.hardware_probe import HardwareSnapshot
 from wan_studio.views.theme import GRID, numeric_font, tone
 from wan_studio.views.widgets import IconLabel, button, label
 from wan_studio.views.wording import gigabytes, percent_done
+
+if TYPE_CHECKING:
+    from wan_studio.services.hardware_probe import HardwareSnapshot
 
 
 class Meter(QWidget):
@@ -91,7 +95,7 @@ class HardwareStrip(QWidget):
         for part in (self._vram_meter, self._vram, self._ram_meter, self._heat, self._run):
             part.hide()
 
-    def show_snapshot(self, snapshot: HardwareSnapshot) -> None:
+    def show_snapshot(self, snapshot: "HardwareSnapshot") -> None:
         """Show new figures."""
         gpu = snapshot.gpus[0] if snapshot.gpus else None
         self._gpu.setText(gpu.name if gpu else "No NVIDIA GPU")

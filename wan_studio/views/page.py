@@ -63,7 +63,6 @@ class Page(QWidget):
         self.header_tools = QHBoxLayout()
         self.header_tools.setSpacing(GRID)
         self._subtitle = label(self.subtitle, "muted", wrap=True)
-        self._subtitle.setVisible(bool(self.subtitle))
         title = label(self.title, "title")
         self._body = QVBoxLayout()
         self._body.setContentsMargins(0, 0, 0, 0)
@@ -78,6 +77,8 @@ class Page(QWidget):
         layout.setSpacing(GRID // 2)
         layout.addLayout(header)
         layout.addWidget(self._subtitle)
+        # Only now: a label without a parent would flash up as a window of its own.
+        self._subtitle.setVisible(bool(self.subtitle))
         layout.addSpacing(GRID + GRID // 2)
         layout.addLayout(self._body, 1)
 

@@ -1,17 +1,15 @@
 """The look: Fusion with our own palette, light and dark, one accent, one icon family, an 8 px grid."""
 
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Literal, Protocol
 
-import qtawesome.iconic_font as iconic_font
 from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QIcon, QPalette
 from PySide6.QtWidgets import QApplication
 
 from trainer.protocol.job import Expert
 from wan_studio.paths import resource
+from wan_studio.views.icons import glyph_icon
 
 GRID = 8
 """Pixels; every distance is a multiple of it, or half of it."""
@@ -120,19 +118,9 @@ def expert_label(expert: Expert) -> str:
     return "High noise" if expert is Expert.HIGH else "Low noise"
 
 
-@cache
-def _icon_font() -> iconic_font.IconicFont:
-    # Only the one family that we use: loading all of qtawesome's fonts costs a fifth of a second at start.
-    folder = Path(iconic_font.__file__).parent / "fonts"
-    font = next(folder.glob("phosphor*.ttf"))
-    return iconic_font.IconicFont(("ph", font.name, next(folder.glob("phosphor*.json")).name))
-
-
 def icon(name: str, tone_name: ToneName = "text") -> QIcon:
     """An icon of the family (Phosphor) in one of our colours."""
-    muted = QColor(tones().muted)
-    muted.setAlpha(110)
-    return _icon_font().icon(f"ph.{name}", color=tone(tone_name), color_disabled=muted)
+    return glyph_icon(name, tone(tone_name))
 
 
 def set_icon(target: _HasIcon, name: str, tone_name: ToneName = "text") -> None:

@@ -1,4 +1,4 @@
-"""Every item is seen as often as it should be, in an order that can be computed again at any point."""
+"""Every clip is seen as often as it should be, in an order that can be computed again at any point."""
 
 import time
 from collections import Counter
@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 import torch
 
-from trainer.data.batches import BatchPlan, Bucket, TrainingItem, items_of, load_batch
-from trainer.data.cache_keys import latents_key, text_key
+from trainer.data.batches import BatchPlan, BatchSource, Bucket, TrainingItem, entries_of, load_batch
+from trainer.data.cache_keys import latents_key
 from trainer.data.tensor_cache import CacheMissError, TensorCache
 from trainer.protocol.job import (
     ClipSpec,
@@ -19,16 +19,12 @@ from trainer.protocol.job import (
     TrainedSize,
 )
 
-RECORDED = [6, 1, 4, 5, 3, 2, 7, 0, 6, 5, 7, 2, 3, 1, 4, 0]
-
 CROP = CropBox(left=0, top=0, width=64, height=64)
+SQUARE = TrainedSize(width=64, height=64, crop=CROP)
+WIDE = TrainedSize(width=80, height=48, crop=CROP)
 
 
-def size(width: int, height: int) -> TrainedSize:
-    return TrainedSize(width=width, height=height, crop=CROP)
-
-
-def clip(number: int, *, frames: int = 5, windows: int = 1, sizes: tuple[TrainedSize, ...]) -> ClipSpec:
+def clip(number: int, *, frames: int = 5, windows: int = 1, sizes=(SQUARE,)) -> ClipSpec:
     return ClipSpec(
         source=f"/clips/{number}.mp4",
         source_bytes=number,
@@ -39,144 +35,154 @@ def clip(number: int, *, frames: int = 5, windows: int = 1, sizes: tuple[Trained
     )
 
 
-def job() -> JobSpec:
-    square, wide = size(64, 64), size(80, 48)
-    first = DatasetSection(
-        name="first",
-        clips=(
-            clip(0, sizes=(square, wide), windows=2),
-            clip(1, sizes=(square,)),
-            clip(2, sizes=(wide,), frames=9),
-        ),
-        num_frames=9,
-        resolutions=(64,),
-        repeats=3,
-    )
-    second = DatasetSection(
-        name="second",
-        clips=tuple(clip(number, sizes=(square,)) for number in range(3, 8)),
-        num_frames=5,
-        resolutions=(64,),
-    )
-    return JobSpec(
-        job=JobSection(name="t"), model=ModelSection(), datasets=(first, second), cache_folder="/cache"
-    )
+def dataset(name: str, clips, **fields) -> DatasetSection:
+    return DatasetSection(name=name, clips=tuple(clips), num_frames=9, resolutions=(64,), **fields)
+
+
+def job_of(*datasets: DatasetSection) -> JobSpec:
+    return JobSpec(job=JobSection(name="t"), model=ModelSection(), datasets=datasets, cache_folder="/cache")
 
 
 @pytest.fixture
-def items() -> list[TrainingItem]:
-    return items_of(job(), "vae", "text")
+def job() -> JobSpec:
+    first = [clip(0, sizes=(SQUARE, WIDE)), clip(1), clip(2, sizes=(WIDE,), frames=9)]
+    return job_of(dataset("first", first, repeats=3), dataset("second", [clip(n) for n in range(3, 8)]))
 
 
-def the_pass(plan: BatchPlan, stream: str, number: int) -> list[list[TrainingItem]]:
-    count = plan.batches_per_pass
-    return [plan.batch_at(stream, number * count + i) for i in range(count)]
+def plan_of(job: JobSpec, batch_size: int = 1, seed: int = 3) -> BatchPlan:
+    return BatchPlan(entries_of(job, "training", "vae"), batch_size, seed)
 
 
-def test_items_are_every_window_at_every_size_as_often_as_repeated(items):
-    spec = job()
-    assert Counter((item.clip_index, item.window_index, item.size_index) for item in items) == {
-        (0, 0, 0): 3,
-        (0, 0, 1): 3,
-        (0, 1, 0): 3,
-        (0, 1, 1): 3,
-        (1, 0, 0): 3,
-        (2, 0, 0): 3,
-        **{(number, 0, 0): 1 for number in range(3, 8)},
-    }
-    for item in items:
-        source = spec.clips[item.clip_index]
-        assert item.latents_key == latents_key(source, item.window_index, item.size_index, "vae")
-        assert item.text_key == text_key(source.caption, "text")
-        chosen = source.sizes[item.size_index]
-        assert item.bucket == Bucket(chosen.width, chosen.height, len(source.windows[item.window_index]))
+def passes(plan: BatchPlan, stream: str, count: int) -> list[list[list[TrainingItem]]]:
+    found, index = [], 0
+    for number in range(count):
+        size = plan.batches_in_pass(number)
+        found.append([plan.batch_at(stream, index + i) for i in range(size)])
+        index += size
+    return found
+
+
+def clips_seen(batches: list[list[TrainingItem]]) -> Counter:
+    return Counter((item.clip_index, item.size_index) for batch in batches for item in batch)
+
+
+def test_an_item_knows_its_clip_its_bucket_and_its_cache_key(job):
+    for entry in entries_of(job, "training", "vae"):
+        for item in entry.windows:
+            source = job.clips[item.clip_index]
+            size = source.sizes[item.size_index]
+            frames = len(source.windows[item.window_index])
+            assert item.bucket == Bucket(size.width, size.height, frames)
+            assert item.latents_key == latents_key(source, item.window_index, item.size_index, "vae")
+            assert source in job.datasets[item.dataset_index].clips
 
 
 @pytest.mark.parametrize("stream", ["high_noise", "low_noise"])
-def test_each_pass_of_single_items_covers_each_as_often_as_it_repeats(items, stream):
-    plan = BatchPlan(items, 1, seed=3)
-    assert plan.batches_per_pass == len(items)
-    for number in (0, 1, 17):
-        assert Counter(item for batch in the_pass(plan, stream, number) for item in batch) == Counter(items)
+def test_each_pass_covers_each_clip_at_each_size_as_often_as_it_repeats(job, stream):
+    expected = {(0, 0): 3, (0, 1): 3, (1, 0): 3, (2, 0): 3} | {(n, 0): 1 for n in range(3, 8)}
+    for batches in passes(plan_of(job), stream, 5):
+        assert clips_seen(batches) == expected
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 4, 7, 30])
-def test_larger_batches_hold_one_bucket_and_miss_no_item(items, batch_size):
-    plan = BatchPlan(items, batch_size, seed=3)
-    buckets = Counter(item.bucket for item in items)
-    assert plan.bucket_counts == buckets
-    assert plan.batches_per_pass == sum(-(-count // batch_size) for count in buckets.values())
-    for number in range(3):
-        batches = the_pass(plan, "high_noise", number)
+def test_larger_batches_hold_one_bucket_and_miss_no_clip(job, batch_size):
+    plan = plan_of(job, batch_size)
+    single = clips_seen(passes(plan_of(job), "high_noise", 1)[0])
+    for batches in passes(plan, "high_noise", 3):
         assert all(len(batch) == batch_size for batch in batches)
         assert all(len({item.bucket for item in batch}) == 1 for batch in batches)
-        seen = Counter(item for batch in batches for item in batch)
-        assert all(seen[item] >= count for item, count in Counter(items).items())
-        surplus = sum(seen.values()) - len(items)
-        assert surplus == sum(-count % batch_size for count in buckets.values())
+        seen = clips_seen(batches)
+        assert all(seen[key] >= count for key, count in single.items())
 
 
-def test_passes_seeds_and_streams_have_orders_of_their_own(items):
-    plan = BatchPlan(items, 1, seed=3)
-    orders = [
-        the_pass(plan, "high_noise", 0),
-        the_pass(plan, "high_noise", 1),
-        the_pass(plan, "low_noise", 0),
-        the_pass(BatchPlan(items, 1, seed=4), "high_noise", 0),
-    ]
-    assert all(a != b for i, a in enumerate(orders) for b in orders[:i])
+def test_a_weight_multiplies_how_often_a_clip_is_seen_fractions_over_passes():
+    job = job_of(
+        dataset("half", [clip(n) for n in range(4)], weight=0.5), dataset("more", [clip(9)], weight=2.25)
+    )
+    plan = plan_of(job)
+    by_pass = [clips_seen(batches) for batches in passes(plan, "high_noise", 16)]
+    total = sum(by_pass, Counter())
+    assert [total[(n, 0)] for n in range(4)] == pytest.approx([8] * 4, abs=1)
+    assert total[(4, 0)] == pytest.approx(36, abs=1)
+    assert all(1 <= sum(seen[(n, 0)] for n in range(4)) <= 3 for seen in by_pass)
 
 
-def test_a_batch_depends_on_its_number_alone_not_on_what_was_asked_before(items):
-    walked = BatchPlan(items, 2, seed=3)
-    expected = {(s, i): walked.batch_at(s, i) for i in range(60) for s in ("high_noise", "low_noise")}
-    jumping = BatchPlan(items, 2, seed=3)
-    for (stream, index), batch in sorted(expected.items(), key=lambda entry: hash(entry[0])):
-        assert jumping.batch_at(stream, index) == batch
-        assert BatchPlan(items, 2, seed=3).batch_at(stream, index) == batch
+def test_windows_take_turns_and_do_not_make_a_clip_count_more():
+    job = job_of(dataset("main", [clip(0, windows=3), clip(1)]))
+    windows = []
+    for batches in passes(plan_of(job), "high_noise", 9):
+        assert clips_seen(batches) == {(0, 0): 1, (1, 0): 1}
+        windows += [item.window_index for (item,) in batches if item.clip_index == 0]
+    assert [sorted(windows[i : i + 3]) for i in (0, 3, 6)] == [[0, 1, 2]] * 3
 
 
-def test_the_order_is_the_same_on_every_machine():
-    # A recorded order: another library version or platform must not reorder a resumed run.
-    plan = BatchPlan([TrainingItem(n, 0, 0, Bucket(64, 64, 5), f"l{n}", "t") for n in range(8)], 1, seed=42)
-    drawn = [plan.batch_at("high_noise", index)[0].clip_index for index in range(16)]
-    assert drawn == RECORDED
+def test_clips_of_different_lora_strength_are_never_in_one_batch():
+    job = job_of(
+        dataset("a", [clip(n) for n in range(5)]),
+        dataset("b", [clip(n) for n in range(5, 9)], lora_strength=0.5),
+    )
+    for batch in passes(plan_of(job, 3), "low_noise", 1)[0]:
+        assert len({item.dataset_index for item in batch}) == 1
 
 
-def test_a_late_batch_of_a_large_set_is_found_at_once():
-    bucket = Bucket(64, 64, 5)
-    many = [TrainingItem(number, 0, 0, bucket, f"l{number}", "t") for number in range(2000)]
-    plan = BatchPlan(many, 1, seed=0)
-    start = time.perf_counter()
-    plan.batch_at("high_noise", 1_000_000)
-    for index in range(1_000_000, 1_000_500):
-        plan.batch_at("high_noise", index)
-        plan.batch_at("low_noise", index)
-    assert time.perf_counter() - start < 1.0
+def test_only_data_sets_of_the_role_are_planned():
+    job = job_of(dataset("a", [clip(0)]), dataset("b", [clip(1)], role="regularization"))
+    assert [entry.windows[0].clip_index for entry in entries_of(job, "regularization", "vae")] == [1]
+    assert entries_of(job, "validation", "vae") == []
 
 
-def test_a_plan_without_items_is_refused():
-    with pytest.raises(ValueError, match="item"):
-        BatchPlan([], 1, seed=0)
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_every_expert_gets_the_regularization_share(share):
+    job = job_of(dataset("a", [clip(0)]), dataset("b", [clip(1), clip(2)], role="regularization"))
+    regularization = BatchPlan(entries_of(job, "regularization", "vae"), 1, 3)
+    source = BatchSource(plan_of(job), regularization, share)
+    for stream in ("high_noise", "low_noise"):
+        seen = Counter(source.batch_at(stream, index)[0].clip_index for index in range(80))
+        assert seen[1] + seen[2] == 80 * share
+        assert seen[1] == seen[2]
 
 
-def test_a_batch_is_read_from_the_cache_in_the_order_of_its_items(tmp_path, items):
+def test_passes_seeds_and_streams_have_orders_of_their_own(job):
+    plan = plan_of(job)
+    first, second = passes(plan, "high_noise", 2)
+    assert first != second
+    assert first != passes(plan, "low_noise", 1)[0]
+    assert first != passes(plan_of(job, seed=4), "high_noise", 1)[0]
+
+
+def test_a_batch_is_a_function_of_its_number(job):
+    plan, fresh = plan_of(job, 2), plan_of(job, 2)
+    in_order = [plan.batch_at("high_noise", index) for index in range(40)]
+    assert [fresh.batch_at("high_noise", index) for index in reversed(range(40))] == in_order[::-1]
+
+
+def test_late_batches_are_found_quickly(job):
+    began = time.perf_counter()
+    plan_of(job).batch_at("high_noise", 200_000)
+    assert time.perf_counter() - began < 5
+
+
+def test_an_empty_plan_is_refused():
+    with pytest.raises(ValueError, match="at least one entry"):
+        BatchPlan([], 1, 0)
+
+
+def test_a_batch_is_loaded_in_order_and_a_missing_clip_is_named(job, tmp_path):
     cache = TensorCache(tmp_path)
-    batch = BatchPlan(items, 3, seed=1).batch_at("low_noise", 0)
-    for item in items:
-        mark = float(item.clip_index + 10 * item.window_index)
-        latents = torch.full((16, 2, 8, 8), mark)
-        cache.store(item.latents_key, {"clean": latents.bfloat16(), "condition": -latents.bfloat16()})
-        rows = torch.full((3 + item.clip_index % 3, 64), mark)
-        cache.store(item.text_key, {"rows": rows})
-    loaded = load_batch(batch, cache)
-    marks = torch.tensor([float(item.clip_index + 10 * item.window_index) for item in batch])
-    assert loaded.clean_BCTHW.shape == loaded.condition_BCTHW.shape == (3, 16, 2, 8, 8)
-    assert loaded.clean_BCTHW.dtype == torch.float32
-    assert torch.equal(loaded.clean_BCTHW[:, 0, 0, 0, 0], marks)
-    assert torch.equal(loaded.condition_BCTHW, -loaded.clean_BCTHW)
-    assert [len(rows) for rows in loaded.text_rows] == [3 + item.clip_index % 3 for item in batch]
-    assert loaded.items == batch
-    cache.path_of(batch[1].latents_key).unlink()
+    items = [
+        entry.windows[0]
+        for entry in entries_of(job, "training", "vae")
+        if entry.windows[0].bucket.width == 64
+    ]
+    for number, item in enumerate(items):
+        shape = (16, 2, 8, 8)
+        cache.store(
+            item.latents_key, {"clean": torch.full(shape, number), "condition": torch.full(shape, -number)}
+        )
+    batch = load_batch([items[2], items[0]], cache)
+    assert batch.clean_BCTHW.shape == (2, 16, 2, 8, 8)
+    assert batch.clean_BCTHW.dtype is torch.float32
+    assert batch.clean_BCTHW[:, 0, 0, 0, 0].tolist() == [2, 0]
+    assert batch.condition_BCTHW[:, 0, 0, 0, 0].tolist() == [-2, 0]
     with pytest.raises(CacheMissError):
-        load_batch(batch, cache)
+        load_batch(items, TensorCache(tmp_path / "empty"))

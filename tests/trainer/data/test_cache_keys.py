@@ -31,6 +31,7 @@ def test_everything_that_the_latents_depend_on_changes_their_key():
         latents_key(replace(CLIP, source_modified_ns=6), 0, 0, "vae"),
         latents_key(replace(CLIP, windows=((0, 1, 2, 3, 5),)), 0, 0, "vae"),
         latents_key(replace(CLIP, sizes=(wider,)), 0, 0, "vae"),
+        *(latents_key(replace(CLIP, flip=flip), 0, 0, "vae") for flip in ("horizontal", "vertical", "both")),
     ]
     assert len(set(keys)) == len(keys)
 

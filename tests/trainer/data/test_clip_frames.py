@@ -148,6 +148,27 @@ def test_the_matrix_is_bt709_by_an_independent_computation(tmp_path):
     assert np.abs(shown - 255 * np.array([red, green, blue])).max() <= 2
 
 
+@pytest.mark.parametrize(
+    ("flip", "axes"), [("none", ()), ("horizontal", (1,)), ("vertical", (0,)), ("both", (0, 1))]
+)
+def test_a_flip_mirrors_the_cropped_picture_of_every_frame(tmp_path, flip, axes):
+    path = make_video(tmp_path / "v.mkv", frames=6, codec="ffv1", pixel_format="bgr0")
+    crop = CropBox(left=13, top=7, width=48, height=32)
+    window = [packet_times(path)[number] for number in (1, 3, 3, 5)]
+    frames = read_frames(path, window, TrainedSize(width=48, height=32, crop=crop), flip)
+    cut = [numbered_picture(number, 128, 96)[7:39, 13:61] for number in (1, 3, 3, 5)]
+    assert all(np.array_equal(frame, np.flip(part, axes)) for frame, part in zip(frames, cut, strict=True))
+    assert frames.flags.c_contiguous
+
+
+def test_a_flip_of_a_rotated_clip_mirrors_what_is_seen(tmp_path):
+    path = make_video(tmp_path / "phone.mp4", rotation=90, width=96, height=160)
+    plain = read_frames(path, packet_times(path)[:2], whole(96, 160, 96, 160))
+    flipped = read_frames(path, packet_times(path)[:2], whole(96, 160, 96, 160), "horizontal")
+    assert is_upright(plain[0])
+    assert np.array_equal(flipped, plain[:, :, ::-1])
+
+
 def test_resizing_down_averages_rather_than_picks(tmp_path):
     path = make_video(tmp_path / "v.mkv", width=512, height=512, codec="ffv1", pixel_format="bgr0", frames=1)
     frame = read_frames(path, [0], whole(512, 512, 64, 64))[0]

@@ -84,7 +84,7 @@ def reference_step(
     cached = parts.context.cache.load(item.latents_key)
     x0, y = cached["clean"].float()[None], cached["condition"].float()[None]
     text = torch.zeros(1, 512, 64)
-    rows = parts.context.cache.load(item.text_key)["rows"].float()
+    rows = parts.context.text_rows(job.clips[item.clip_index].caption).float()
     text[0, : len(rows)] = rows
 
     generator = generator_for(job.training.seed, "step", step, 0)
@@ -132,17 +132,19 @@ def test_loss_and_gradients_of_a_step_equal_a_straight_line_reference(make_run, 
     with Reporter(run.folder) as reporter:
         control = Control(run.folder, reporter)
         parts = recipe.prepare(
-            recipe.open_context(run.folder, run.job, choose_device(None), reporter, control)
+            recipe.open_context(run.folder, run.job, choose_device(None), reporter, control),
+            recipe.turns_of(run.job),
         )
         # B starts at zero, which would hide A's gradient.
-        for number, parameter in enumerate(parts.parameters[expert]):
+        for number, parameter in enumerate(parts.learners[expert].parameters):
             torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(number))
-        loss, (timestep,) = recipe.accumulate_gradient(parts, expert, step)
+        losses = recipe.accumulate_gradient(parts, expert, step)
+        (loss,), (timestep,) = losses.plain, losses.timesteps
         expected_loss, expected = reference_step(parts, expert, step)
         got = dict(
             zip(
                 recipe.lora_state(parts.experts.transformer(expert)),
-                (parameter.grad for parameter in parts.parameters[expert]),
+                (parameter.grad for parameter in parts.learners[expert].parameters),
                 strict=True,
             )
         )
@@ -159,14 +161,15 @@ def test_accumulated_gradients_are_the_mean_of_their_batches(make_run):
     with Reporter(run.folder) as reporter:
         control = Control(run.folder, reporter)
         parts = recipe.prepare(
-            recipe.open_context(run.folder, run.job, choose_device(None), reporter, control)
+            recipe.open_context(run.folder, run.job, choose_device(None), reporter, control),
+            recipe.turns_of(run.job),
         )
         recipe.accumulate_gradient(parts, Expert.HIGH, 0)
-        accumulated = parts.parameters[Expert.HIGH][1].grad.clone()
+        accumulated = parts.learners[Expert.HIGH].parameters[1].grad.clone()
         for micro in range(3):
-            parts.optimizers[Expert.HIGH].zero_grad()
+            parts.learners[Expert.HIGH].optimizer.zero_grad()
             recipe.backward_micro_batch(parts, Expert.HIGH, 0, micro, share=1.0)
-            gradients.append(parts.parameters[Expert.HIGH][1].grad.clone())
+            gradients.append(parts.learners[Expert.HIGH].parameters[1].grad.clone())
     assert single.job.training.gradient_accumulation == 1
     torch.testing.assert_close(accumulated, torch.stack(gradients).mean(0))
 

@@ -124,7 +124,7 @@ def test_the_trainer_outlives_who_started_it(run, monkeypatch):
     assert wait_for(lambda: current_state(run).step > 12)
     assert process_runs(run)
     with pytest.raises(RunBusyError):
-        resume_run(run)
+        resume_run(run, patience_seconds=0.2)
     run.send(Stop())
     assert wait_for(lambda: ended(run)).outcome is Outcome.STOPPED
     wait_for(lambda: not process_runs(run))
@@ -141,7 +141,9 @@ def test_a_killed_trainer_is_a_crash_and_resumes(run, monkeypatch):
     monkeypatch.setenv("STAND_IN", "")
     resume_run(run)
     # At once: the crash before is over, whether the new process has spoken or not.
-    assert current_state(run).outcome in {Outcome.WAITING, Outcome.RUNNING}
+    state = current_state(run)
+    assert state.outcome in {Outcome.WAITING, Outcome.RUNNING}
+    assert state.phases == () or state.step >= 10
     assert wait_for(lambda: ended(run)).outcome is Outcome.COMPLETED
 
 
@@ -159,7 +161,7 @@ def test_a_resumed_trainer_that_dies_at_once_is_a_crash_although_the_run_had_sto
     wait_for(lambda: current_state(run).step > 1)
     run.send(Stop())
     assert wait_for(lambda: ended(run)).outcome is Outcome.STOPPED
-    wait_for(lambda: not process_runs(run))
+    # At once, while the one before may still be ending.
     monkeypatch.setenv("STAND_IN", "mute")
     resume_run(run)
     assert wait_for(lambda: ended(run)).outcome is Outcome.CRASHED

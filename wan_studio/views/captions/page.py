@@ -114,8 +114,10 @@ class CaptionsPage(Page):
     def save(self) -> None:
         """Write the caption if it was changed."""
         self._timer.stop()
+        if not self._is_dirty or not self.session.is_open:
+            return
         clip = next((c for c in self.session.project.clips if c.id == self._clip_id), None)
-        if not self._is_dirty or clip is None:
+        if clip is None:
             return
         self._is_dirty = False
         path, text = Path(clip.caption_file), self._editor.toPlainText()

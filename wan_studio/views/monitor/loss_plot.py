@@ -64,7 +64,7 @@ class LossPlot(pg.PlotWidget):
             axis = item.getAxis(name)
             axis.setPen(QColor(tones().line))
             axis.setTextPen(tone("muted"))
-            axis.enableAutoSIPrefix(False)
+            axis.enableAutoSIPrefix(enable=False)
             axis.setTickFont(numeric_font(9.5))
             axis.setStyle(tickLength=-4, hideOverlappingLabels=True)
         style = {"color": tones().muted, "font-size": "10pt"}

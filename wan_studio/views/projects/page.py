@@ -8,7 +8,6 @@ from PySide6.QtWidgets import QFileDialog, QLineEdit, QVBoxLayout, QWidget
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.checks import Step
 from wan_studio.paths import default_projects_folder
-from wan_studio.services.demo_project import DEMO_NAME
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID
 from wan_studio.views.widgets import (
@@ -67,7 +66,7 @@ class ProjectsPage(Page):
 
     def try_demo(self) -> None:
         """Make and open the project with the sample clips."""
-        self.bench.open_demo(default_projects_folder() / DEMO_NAME, self._on_demo_progress)
+        self.bench.open_demo(self._on_demo_progress)
 
     def primary(self) -> Primary | None:
         """Go on with the open project, once there is one."""

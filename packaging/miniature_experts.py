@@ -1,22 +1,18 @@
-"""How the miniature's parts learn, and how they are put to use: VAE, experts, a LoRA, generation.
+"""How the miniature's experts learn, and a LoRA on top of them; how they animate a picture."""
 
-Everything is boxed by time rather than steps, with learning rates that fall to zero over the box, so
-that a run on a lent GPU always ends with something whole.
-"""
-
-# B batch, F pixel frames, T latent frames, C channels, H/W height and width, L tokens, D text width
+# B batch, T latent frames, C channels, H/W latent height and width, L tokens, D text width
 
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanResample
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
+from miniature_vae import TimeBox, encode, encode_condition, learning_rate_at, take_step
 from torch import Tensor, nn
 
 from trainer.model.miniature import BOUNDARY_RATIO
@@ -31,208 +27,6 @@ if TYPE_CHECKING:
 MAX_TOKENS = 512
 TEXT_ROWS = 48
 LORA_TARGETS = r".*\.(attn1|attn2)\.(to_q|to_k|to_v|to_out\.0)|.*\.ffn\.net\.(0\.proj|2)"
-
-
-@dataclass(slots=True)
-class TimeBox:
-    """A phase of given length.
-
-    Attributes:
-        seconds: Its length.
-    """
-
-    seconds: float
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def fraction(self) -> float:
-        """How much of it is over; 1 or more at its end."""
-        return (time.monotonic() - self.started) / self.seconds
-
-
-def learning_rate_at(fraction: float, peak: float) -> float:
-    """Short warm-up, then half a cosine down to a fiftieth."""
-    if fraction < 0.03:
-        return peak * (0.02 + 0.98 * fraction / 0.03)
-    return peak * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * min(fraction, 1.0))))
-
-
-# ---- VAE --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class VaeLesson:
-    """What one step of the VAE looks at."""
-
-    frames: int
-    size: int
-    batch: int
-
-
-def convolve_frames_in_two_dimensions() -> None:
-    """Let the VAE treat a single frame without a past as a picture, from now on in this process.
-
-    Such a frame has only zeros before it, so two thirds of a 3 x 3 x 3 kernel multiply zeros. The result
-    is the same, several times faster, and most of the VAE's lessons are single frames.
-    """
-    in_three = WanCausalConv3d.forward
-
-    def forward(self: WanCausalConv3d, x: Tensor, cache_x: Tensor | None = None) -> Tensor:
-        if cache_x is not None or x.shape[2] != 1 or self.stride[0] != 1:
-            return in_three(self, x, cache_x)
-        across, _, down = self._padding[0], self._padding[1], self._padding[2]
-        flat = nn.functional.conv2d(
-            x[:, :, 0], self.weight[:, :, -1], self.bias, self.stride[1:], padding=(down, across)
-        )
-        return flat.unsqueeze(2)
-
-    WanCausalConv3d.forward = forward
-
-
-@torch.no_grad()
-def inflate(vae: AutoencoderKLWan) -> None:
-    """Make a VAE that has learned single frames treat every frame of a clip as one.
-
-    Convolutions forget the past; of four frames the third is kept, and shown four times. A VAE so made
-    restores a still clip as well as it restores a frame, which is where learning motion then begins.
-    """
-    for module in vae.modules():
-        if isinstance(module, WanCausalConv3d) and module.kernel_size[0] == 3:
-            module.weight[:, :, :-1] = 0.0
-    for module in vae.modules():
-        if not isinstance(module, WanResample) or not hasattr(module, "time_conv"):
-            continue
-        weight, bias = module.time_conv.weight, module.time_conv.bias
-        weight.zero_()
-        bias.zero_()
-        channels = weight.shape[1]
-        same = torch.eye(channels, device=weight.device)
-        if module.mode == "upsample3d":
-            weight[:channels, :, 2, 0, 0] = same
-            weight[channels:, :, 2, 0, 0] = same
-        else:
-            # Coarser levels come later: the first keeps frames 1 and 3 of four, the last keeps 3.
-            weight[:, :, 2 if module is last_downsampler(vae) else 1, 0, 0] = same
-
-
-def last_downsampler(vae: AutoencoderKLWan) -> WanResample:
-    """The encoder's last halving of time."""
-    return [module for module in vae.encoder.modules() if getattr(module, "mode", "") == "downsample3d"][-1]
-
-
-def train_vae(
-    vae: AutoencoderKLWan,
-    library: TrackLibrary,
-    lesson_at: Callable[[float], VaeLesson],
-    seconds: float,
-    report: Callable[[str], None],
-    *,
-    resumed: bool,
-) -> int:
-    """Learn to reconstruct, single frames first and then clips; returns the number of steps.
-
-    Loss: L1 + 2 MSE + a slight pull of the latents towards a unit Gaussian. Latents are sampled, so
-    that near latents mean near pictures. A few clips end in grey frames, as the condition does.
-    """
-    device, peak = next(vae.parameters()).device, 6e-4 if resumed else 1.5e-3
-    optimizer = torch.optim.AdamW(
-        vae.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-3, fused=device.type == "cuda"
-    )
-    generator = np.random.default_rng(1)
-    box, step, inflated = TimeBox(seconds), 0, resumed
-    while (fraction := box.fraction) < 1.0:
-        lesson = lesson_at(fraction)
-        if lesson.frames > 1 and not inflated:
-            inflate(vae)
-            inflated = True
-        clips = library.cut(
-            library.random_plans(generator, lesson.batch, lesson.frames), lesson.frames, lesson.size
-        )
-        clips[: lesson.batch // 24, :, 1:] = 0.0
-        with torch.autocast(device.type, torch.bfloat16):
-            posterior = vae.encode(clips).latent_dist
-            mean, log_variance = posterior.mean.float(), posterior.logvar.float()
-            latents = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
-            restored = vae.decode(latents).sample
-        difference = restored.float() - clips
-        divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean()
-        squared = difference.square().mean()
-        loss = difference.abs().mean() + 2.0 * squared + 1e-4 * divergence
-        take_step(optimizer, loss, learning_rate_at(fraction, peak), vae)
-        step += 1
-        if step % 50 == 0:
-            level = -10.0 * math.log10(float(squared) / 4.0)
-            report(
-                f"vae {fraction:4.0%} step {step}: {lesson} PSNR {level:.2f} dB,"
-                f" KL {float(divergence):.2f}, tracks {len(library)}"
-            )
-    return step
-
-
-def take_step(
-    optimizer: torch.optim.Optimizer, loss: Tensor, learning_rate: float, module: nn.Module
-) -> None:
-    """Back-propagate, clip to norm 1, step. A step whose gradient is not finite is left out."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(
-        [weight for weight in module.parameters() if weight.requires_grad], 1.0, foreach=True
-    )
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    if torch.isfinite(norm):
-        optimizer.step()
-
-
-@torch.no_grad()
-def encode(vae: AutoencoderKLWan, pixels_BCFHW: Tensor) -> Tensor:
-    """Posterior mean, normalised by the VAE's own mean and deviation; float32."""
-    with torch.autocast(pixels_BCFHW.device.type, torch.bfloat16, enabled=pixels_BCFHW.device.type == "cuda"):
-        latents = vae.encode(pixels_BCFHW).latent_dist.mean.float()
-    mean, deviation = latent_statistics(vae, latents.device)
-    return (latents - mean) / deviation
-
-
-def encode_condition(vae: AutoencoderKLWan, pixels_BCFHW: Tensor) -> Tensor:
-    """The first frame followed by grey, as a clip of full length."""
-    condition = torch.zeros_like(pixels_BCFHW)
-    condition[:, :, 0] = pixels_BCFHW[:, :, 0]
-    return encode(vae, condition)
-
-
-@torch.no_grad()
-def decode(vae: AutoencoderKLWan, latents_BCTHW: Tensor) -> Tensor:
-    """Pixels in -1..1, float32, computed in float32 as the product does."""
-    mean, deviation = latent_statistics(vae, latents_BCTHW.device)
-    return vae.decode(latents_BCTHW * deviation + mean).sample.float()
-
-
-def latent_statistics(vae: AutoencoderKLWan, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of the channels, shaped to broadcast over (B, C, T, H, W)."""
-    shape = (1, -1, 1, 1, 1)
-    return (
-        torch.tensor(vae.config.latents_mean, device=device).view(shape),
-        torch.tensor(vae.config.latents_std, device=device).view(shape),
-    )
-
-
-@torch.no_grad()
-def measure_latents(vae: AutoencoderKLWan, batches: Sequence[Tensor]) -> None:
-    """Store each latent channel's mean and deviation in the VAE's config."""
-    means = []
-    for pixels in batches:
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.device.type == "cuda"):
-            means.append(vae.encode(pixels).latent_dist.mean.float().transpose(0, 1).flatten(1).cpu())
-    values = torch.cat(means, 1)
-    vae.register_to_config(
-        latents_mean=[round(value, 4) for value in values.mean(1).tolist()],
-        latents_std=[round(max(value, 1e-3), 4) for value in values.std(1).tolist()],
-    )
-
-
-def psnr(one: Tensor, other: Tensor) -> float:
-    """Peak signal to noise ratio in dB of pixels in -1..1."""
-    return -10.0 * math.log10(max(float((one.float() - other.float()).square().mean()) / 4.0, 1e-10))
 
 
 # ---- Text -------------------------------------------------------------------------------------
@@ -298,6 +92,14 @@ def use_short_text(expert: WanTransformer3DModel) -> None:
 # ---- Experts ----------------------------------------------------------------------------------
 
 
+class Side(Enum):
+    """Which times an expert learns at."""
+
+    HIGH = "high"
+    LOW = "low"
+    BOTH = "both"
+
+
 @dataclass(slots=True)
 class LatentBank:
     """Encoded clips of one size.
@@ -308,8 +110,8 @@ class LatentBank:
         prompts: Index of each clip's prompt in the table of text rows.
     """
 
-    clean_BCTHW: Tensor  # noqa: N815
-    condition_BCTHW: Tensor  # noqa: N815
+    clean_BCTHW: Tensor
+    condition_BCTHW: Tensor
     prompts: Tensor
 
 
@@ -370,14 +172,18 @@ def velocity_loss(
     return (predicted.float() - (noise - clean_BCTHW)).square().mean()
 
 
-def draw_times(count: int, *, high: bool, device: torch.device) -> Tensor:
+def draw_times(count: int, side: Side, device: torch.device) -> Tensor:
     """Times of one expert's side; the low side half evenly, half where a shift of 5 samples most."""
     evenly = torch.rand(count, device=device)
-    if high:
-        return BOUNDARY_RATIO + (1.0 - BOUNDARY_RATIO) * evenly
+    high = BOUNDARY_RATIO + (1.0 - BOUNDARY_RATIO) * evenly
+    if side is Side.HIGH:
+        return high
     largest = BOUNDARY_RATIO / (5.0 - 4.0 * BOUNDARY_RATIO)
     shifted = 5.0 * largest * evenly / (1.0 + 4.0 * largest * evenly)
-    return torch.where(torch.rand(count, device=device) < 0.5, BOUNDARY_RATIO * evenly, shifted)
+    low = torch.where(torch.rand(count, device=device) < 0.5, BOUNDARY_RATIO * evenly, shifted)
+    if side is Side.LOW:
+        return low
+    return torch.where(torch.rand(count, device=device) < 0.35, high, low)
 
 
 def train_expert(
@@ -386,12 +192,19 @@ def train_expert(
     rows: Tensor,
     box: TimeBox,
     report: Callable[[str], None],
-    *,
-    high: bool,
+    side: Side,
 ) -> int:
-    """Learn to animate; `lessons` are banks with the batch size of each, taken in turn. Returns the steps."""
-    peak = 1.5e-3
-    device = rows.device
+    """Learn to animate; returns the number of steps.
+
+    Args:
+        expert: With `use_short_text`.
+        lessons: Banks with the batch size of each, taken in turn.
+        rows: Of the prompts that the banks name.
+        box: How long.
+        report: Takes a line now and then.
+        side: `BOTH` teaches what the experts share, faster; the others refine.
+    """
+    device, peak = rows.device, 1.5e-3 if side is Side.BOTH else 8e-4
     optimizer = torch.optim.AdamW(
         expert.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=1e-2, fused=device.type == "cuda"
     )
@@ -404,13 +217,13 @@ def train_expert(
             bank.clean_BCTHW[chosen].float(),
             bank.condition_BCTHW[chosen].float(),
             rows[bank.prompts[chosen]],
-            draw_times(batch, high=high, device=device),
+            draw_times(batch, side, device),
         )
         take_step(optimizer, loss, learning_rate_at(fraction, peak), expert)
         total += loss.detach()
         step += 1
         if step % 100 == 0:
-            report(f"{'high' if high else 'low'} {fraction:4.0%} step {step}: loss {float(total) / 100:.4f}")
+            report(f"{side.value} {fraction:4.0%} step {step}: loss {float(total) / 100:.4f}")
             total.zero_()
     return step
 
@@ -455,7 +268,7 @@ class LoraSettings:
 
 
 def train_lora(
-    expert: WanTransformer3DModel, bank: LatentBank, rows: Tensor, settings: LoraSettings, *, high: bool
+    expert: WanTransformer3DModel, bank: LatentBank, rows: Tensor, settings: LoraSettings, side: Side
 ) -> list[float]:
     """Add a LoRA to a frozen expert and train it on the bank; the losses of all steps."""
     from peft import LoraConfig
@@ -476,7 +289,7 @@ def train_lora(
             bank.clean_BCTHW[chosen].float(),
             bank.condition_BCTHW[chosen].float(),
             rows[bank.prompts[chosen]],
-            draw_times(settings.batch, high=high, device=rows.device),
+            draw_times(settings.batch, side, rows.device),
         )
         warm = min(1.0, (step + 1) / 10)
         take_step(optimizer, loss, settings.learning_rate * warm, expert)

@@ -1,0 +1,195 @@
+"""Put a run together: turns, data, experts with their LoRAs, optimizers; new, or as a checkpoint left them."""
+
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from trainer.data.batches import BatchPlan, BatchSource, entries_of
+from trainer.model.experts import Experts
+from trainer.model.load import load_expert
+from trainer.model.lora import LoraSettings, add_lora, load_lora_state, lora_parameters, lora_state
+from trainer.objective.timesteps import NoiseInterval, TimestepDistribution, expert_interval
+from trainer.objective.turns import ExpertTurns, TurnSettings
+from trainer.output.checkpoint import TrainingState
+from trainer.protocol.events import Phase
+from trainer.protocol.job import Expert, JobSpec
+from trainer.recipes.cache_dataset import cache_latents, cache_prompts
+from trainer.recipes.prompts import captions_nothing_preserves
+from trainer.recipes.run_context import RunContext
+from trainer.runtime.device import compute_dtype
+from trainer.runtime.disk_guard import wait_for_room
+from trainer.runtime.ema import WeightAverage
+from trainer.runtime.optim import doubtful_learning_rate, make_optimizer
+from trainer.runtime.pace import Pace
+from trainer.runtime.schedule import LearningRateSchedule
+from trainer.runtime.seeding import derived_seed
+
+
+@dataclass(slots=True)
+class Learner:
+    """What one expert trains with.
+
+    Attributes:
+        learning_rate: Before the schedule.
+        average: Moving average of the parameters; None when it is off.
+    """
+
+    parameters: list[Parameter]
+    optimizer: Optimizer
+    learning_rate: float
+    schedule: LearningRateSchedule
+    timesteps: TimestepDistribution
+    interval: NoiseInterval
+    average: WeightAverage | None
+
+
+@dataclass(slots=True)
+class Parts:
+    """What trains, once everything is loaded."""
+
+    context: RunContext
+    experts: Experts
+    turns: ExpertTurns
+    batches: BatchSource
+    learners: dict[Expert, Learner]
+    changed_learning_rate: float | None = None
+    pace: Pace = field(default_factory=Pace)
+
+
+def turns_of(job: JobSpec) -> ExpertTurns:
+    """The experts' turns that the job asks for."""
+    multistage = job.multistage
+    most_steps = {expert: multistage.override(expert, "steps") for expert in Expert}
+    settings = TurnSettings(multistage.stages, multistage.switch_every, multistage.high_share, most_steps)
+    return ExpertTurns(settings, job.training.steps)
+
+
+def prepare(context: RunContext, turns: ExpertTurns) -> Parts:
+    """Cache the data, load the experts with a fresh LoRA and optimizer each."""
+    job = context.job
+    guarded(context, lambda: cache_prompts(context))
+    guarded(context, lambda: cache_latents(context))
+    warn_of_settings(context)
+
+    # A preview needs both experts, also when only one of them trains.
+    needed = tuple(Expert) if job.sample.every and job.sample.rows else turns.experts
+    dtype = compute_dtype(context.device)
+    transformers = {}
+    with context.reporter.phase(Phase.LOADING, len(needed), "experts") as report:
+        for done, expert in enumerate(needed):
+            context.control.raise_if_stopped()
+            report.progress(done, expert.value)
+            transformers[expert] = load_expert(context.base, expert, dtype, context.device)
+            if expert in turns.experts:
+                seed = derived_seed(job.training.seed, "lora", expert.value)
+                add_lora(transformers[expert], lora_settings(job, expert), seed)
+        report.progress(len(needed))
+    experts = Experts(
+        transformers,
+        job.multistage.boundary or context.base.boundary_ratio,
+        gradient_checkpointing=job.training.gradient_checkpointing,
+    )
+    return Parts(
+        context=context,
+        experts=experts,
+        turns=turns,
+        batches=batches_of(context),
+        learners={expert: learner_of(job, experts, turns, expert) for expert in turns.experts},
+    )
+
+
+def lora_settings(job: JobSpec, expert: Expert) -> LoraSettings:
+    """The shape of an expert's LoRA."""
+    target = job.target
+    rank = job.multistage.override(expert, "rank") or target.rank
+    return LoraSettings(
+        type=target.type,
+        rank=rank,
+        alpha=target.alpha or float(rank),
+        dropout=target.dropout,
+        only_if_contains=target.only_if_contains,
+        ignore_if_contains=target.ignore_if_contains,
+    )
+
+
+def learner_of(job: JobSpec, experts: Experts, turns: ExpertTurns, expert: Expert) -> Learner:
+    """An expert's optimizer and all that goes with it: the common settings, or its own where it has any."""
+    training, multistage = job.training, job.multistage
+
+    def own(name: str) -> Any:
+        value = multistage.override(expert, name)
+        return getattr(training, name) if value is None else value
+
+    transformer = experts.transformer(expert)
+    parameters = lora_parameters(transformer)
+    named = dict(zip(lora_state(transformer), parameters, strict=True))
+    rate = own("learning_rate")
+    return Learner(
+        parameters=parameters,
+        optimizer=make_optimizer(training.optimizer, parameters, rate, training.weight_decay),
+        learning_rate=rate,
+        schedule=LearningRateSchedule(training.lr_schedule, training.warmup_steps, turns.steps_of(expert)),
+        timesteps=TimestepDistribution(own("timestep_type"), own("timestep_shift"), own("timestep_bias")),
+        interval=expert_interval(expert, experts.boundary, multistage.boundary_overlap),
+        average=WeightAverage(named, training.ema_decay) if training.ema_decay else None,
+    )
+
+
+def batches_of(context: RunContext) -> BatchSource:
+    """Training batches, with their share of regularization batches where there are such clips."""
+    training, vae = context.job.training, context.base.vae_fingerprint
+    main = BatchPlan(entries_of(context.job, "training", vae), training.batch_size, training.seed)
+    kept = entries_of(context.job, "regularization", vae)
+    regularization = BatchPlan(kept, training.batch_size, training.seed) if kept else None
+    return BatchSource(main, regularization, training.regularization_share)
+
+
+def warn_of_settings(context: RunContext) -> None:
+    """Say what in the job cannot do what its name promises."""
+    if count := captions_nothing_preserves(context.job):
+        context.reporter.warn(
+            f"Output preservation has nothing to do for {count} captions: they do not contain the trigger word.",
+            "Add the trigger word to them, or set a preservation prompt.",
+        )
+    training, multistage = context.job.training, context.job.multistage
+    rates = [multistage.override(expert, "learning_rate") or training.learning_rate for expert in Expert]
+    for doubt in dict.fromkeys(doubtful_learning_rate(training.optimizer, rate) for rate in rates):
+        if doubt:
+            context.reporter.warn(doubt)
+
+
+def restore(parts: Parts, saved: TrainingState) -> None:
+    """Put a checkpoint's LoRAs, optimizers, averages and learning rate in place."""
+    for expert, learner in parts.learners.items():
+        load_lora_state(parts.experts.transformer(expert), saved.loras[expert])
+        learner.optimizer.load_state_dict(saved.optimizers[expert])
+        if learner.average is not None and expert in saved.averages:
+            learner.average.load_state(saved.averages[expert])
+    if saved.learning_rate is not None:
+        change_learning_rate(parts, saved.learning_rate)
+
+
+def change_learning_rate(parts: Parts, learning_rate: float) -> None:
+    """Train on with another rate, the same for every expert; the schedule still applies."""
+    parts.changed_learning_rate = learning_rate
+    for learner in parts.learners.values():
+        learner.learning_rate = learning_rate
+
+
+@contextmanager
+def averaged(parts: Parts) -> Generator[None]:
+    """With each expert's average in place of its weights, where there is one."""
+    with ExitStack() as stack:
+        for learner in parts.learners.values():
+            if learner.average is not None:
+                stack.enter_context(learner.average.swapped_in())
+        yield
+
+
+def guarded(context: RunContext, write: Callable[[], None]) -> None:
+    """Write, and wait for room when the disk is full."""
+    wait_for_room(write, context.run.path, context.reporter, context.control)
