@@ -9,6 +9,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -275,10 +276,15 @@ def _model_of(layers: Layers, base: str) -> tuple[str, Shapes]:
     """The model to check against, by name, and its layers' shapes; without a name, the LoRA's own shapes."""
     if base:
         return base, lora_target_shapes(expert_config(open_base(base), Expert.HIGH))
-    a14b = lora_target_shapes(A14B_I2V_CONFIG)
+    a14b = _a14b_shapes()
     if any(factors.shape == a14b.get(module) for module, factors in layers.items()):
         return MODEL_NAME, a14b
     return "", {module: factors.shape for module, factors in layers.items()}
+
+
+@cache
+def _a14b_shapes() -> Shapes:
+    return lora_target_shapes(A14B_I2V_CONFIG)
 
 
 def _rank(layers: Layers) -> int:
