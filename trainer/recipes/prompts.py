@@ -80,5 +80,5 @@ def captions_nothing_preserves(job: JobSpec) -> int:
 
 
 def trigger_of(job: JobSpec, dataset: DatasetSection) -> str:
-    """The data set's own trigger word, or the job's."""
-    return dataset.trigger or job.job.trigger
+    """The data set's own trigger word, or the job's; regularization data has none."""
+    return dataset.trigger if dataset.role == "regularization" else dataset.trigger or job.job.trigger

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from trainer.data.batches import Batch, load_batch
 from trainer.model.lora import lora_disabled, lora_dropout, lora_settings, lora_state, lora_strength
-from trainer.model.lora_start import lora_file_state, start_from
+from trainer.model.lora_weights import lora_file_state, start_from
 from trainer.model.text import pad_rows
 from trainer.objective.flow_matching import add_noise, velocity_target
 from trainer.objective.guidance import differential_guidance_target
