@@ -122,6 +122,21 @@ def test_a_stop_while_waiting_ends_the_wait(run, tmp_path):
     assert kinds == [Paused, CommandObeyed]
 
 
+def test_a_stop_that_asked_for_the_save_waits_for_it_and_holds_afterwards(run, tmp_path, monkeypatch):
+    free = iter(range(1_000_000, 10_000_000, 1000))
+    monkeypatch.setattr(disk_guard, "free_bytes", lambda folder: next(free))
+    with Reporter(run) as reporter:
+        control = Control(run, reporter)
+        control.stop = True
+        assert wait_for_room(FullUntil(3), tmp_path, reporter, control) == "written"
+        assert control.stop
+        control.pause = True
+        run.send(Stop())
+        with pytest.raises(StopRequested):
+            wait_for_room(FullUntil(10**9), tmp_path, reporter, control)
+    assert "the run stops, its state saved" in EventReader(run.events_file).read_new()[0].reason
+
+
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "Permission denied"), TrainerError("Wrong.")])
 def test_other_trouble_is_not_waited_for(run, tmp_path, error):
     def write():

@@ -82,6 +82,16 @@ def test_a_state_loaded_into_a_fresh_average_goes_on_to_the_bit():
     assert all(torch.equal(average.state()[name], other.state()[name]) for name in parameters)
 
 
+def test_after_a_restart_the_average_knows_nothing_of_the_weights_before():
+    parameters = weights()
+    average = WeightAverage(parameters, 0.99)
+    change(parameters, 1)
+    average.restart()
+    assert torch.equal(average.state()["a"], parameters["a"])
+    change(parameters, 2)
+    assert not torch.equal(average.state()["a"], parameters["a"])
+
+
 def test_a_state_is_a_copy_and_one_that_does_not_fit_changes_nothing():
     parameters = weights()
     average = WeightAverage(parameters, 0.5)
