@@ -1,6 +1,7 @@
 """``python -m trainer run | resume | export | preview | lora``: argv to recipe, errors to exit codes."""
 
 import argparse
+import contextlib
 import logging
 import math
 import sys
@@ -122,11 +123,11 @@ def _reported(reporter: Reporter, work: Callable[[], None]) -> int:
     try:
         work()
     except TrainerError as error:
-        traceback.print_exc()
+        _print_trace()
         reporter.say(RunFailed(kind=error.kind, message=error.message, hint=error.hint))
         return EXIT_OUT_OF_MEMORY if error.kind == "out_of_memory" else EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the last door: an unknown fault must still be told
-        traceback.print_exc()
+        _print_trace()
         reporter.say(
             RunFailed(
                 kind="bug",
@@ -136,6 +137,12 @@ def _reported(reporter: Reporter, work: Callable[[], None]) -> int:
         )
         return EXIT_FAILED
     return EXIT_DONE
+
+
+def _print_trace() -> None:
+    """Write the trace into the log; a full disk must not keep the event from being said."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -44,7 +44,6 @@ from trainer.recipes.parts import (
     Parts,
     averaged,
     change_learning_rate,
-    guarded,
     prepare,
     restore,
     turns_of,
@@ -55,6 +54,7 @@ from trainer.recipes.run_context import open_context
 from trainer.recipes.validate import validate
 from trainer.runtime.control import Control, StopRequested
 from trainer.runtime.device import choose_device, device_name, peak_reserved_bytes, release_memory
+from trainer.runtime.disk_guard import wait_for_room
 from trainer.runtime.optim import set_learning_rate, take_step
 from trainer.runtime.reporter import Reporter
 from trainer.runtime.seeding import derived_seed, generator_for
@@ -113,6 +113,9 @@ def start(parts: Parts) -> None:
         path = job.target.start_high if expert is Expert.HIGH else job.target.start_low
         if path:
             start_from(parts.experts.transformer(expert), read_lora_file(Path(path)).state)
+            average = parts.learners[expert].average
+            if average is not None:
+                average.restart()
     if job.sample.every and job.sample.at_start:
         preview(parts, 0)
     if job.advanced.validation_every:
@@ -145,7 +148,7 @@ def train(parts: Parts, first_step: int) -> int:
                 control.learning_rate = None
             last = done == total
             if last or is_due(done, job.save.every) or control.save or control.stop or control.pause:
-                guarded(parts.context, lambda done=done: save(parts, done))
+                save(parts, done)
             if (last and job.advanced.validation_every) or is_due(done, job.advanced.validation_every):
                 with averaged(parts):
                     validate(parts.context, parts.experts, parts.turns.experts, done)
@@ -308,7 +311,14 @@ def save(parts: Parts, step: int) -> None:
         },
     )
     with context.reporter.phase(Phase.SAVING), averaged(parts):
-        folder = save_checkpoint(context.run, state, lambda folder: write_loras(parts, step, folder))
+        folder = wait_for_room(
+            lambda: save_checkpoint(context.run, state, lambda folder: write_loras(parts, step, folder)),
+            context.run.path,
+            context.reporter,
+            context.control,
+            step=step,
+            needed_bytes=state.expected_bytes,
+        )
     path = folder.relative_to(context.run.path).as_posix()
     context.reporter.say(CheckpointSaved(step=step, path=path))
     for removed in prune_checkpoints(context.run, context.job.save.keep):

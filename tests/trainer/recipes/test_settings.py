@@ -262,7 +262,8 @@ def test_a_moving_average_is_what_is_saved(job_of, tmp_path):
 
 
 def test_previews_are_rendered_before_the_first_step_to_compare_with(job_of, tmp_path):
-    sample = {"every": 2, "steps": 2, "guidance_high": 1.0, "guidance_low": 1.0, "rows": (preview_row(),)}
+    sample = {"every": 2, "at_start": True, "steps": 2, "guidance_high": 1.0, "guidance_low": 1.0}
+    sample["rows"] = (preview_row(),)
     events = run_events(RunFolder(tmp_path / "run"), job_of(training={"steps": 2}, sample=sample))
     assert [event.step for event in of_type(events, PreviewSaved)] == [0, 2]
     later = run_events(
