@@ -30,7 +30,7 @@ from trainer.model.lora_layers import (
 )
 
 COMFY_SCALE = "dora_scale"
-_RESIZE_HINT = "Resize the file first: python -m trainer lora resize FILE --rank {rank} --out NEW_FILE."
+_RESIZE_HINT = "Resize the file first: python -m trainer lora resize --rank {rank} OLD_FILE NEW_FILE."
 
 WeightOf = Callable[[str], Tensor]
 """Gives the base's weight (O, I) of a module path."""
