@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -58,7 +59,14 @@ def _parser() -> argparse.ArgumentParser:
 
     preview = verbs.add_parser("preview", help="render previews of a checkpoint; prints their paths")
     preview.add_argument("run_dir", type=Path)
-    preview.add_argument("--checkpoint", type=int, help="step; the newest unless given")
+    preview.add_argument("--checkpoint", type=int, metavar="STEP", help="the newest unless given")
+    preview.add_argument(
+        "--high", type=int, metavar="STEP", help="another checkpoint for the high-noise expert"
+    )
+    preview.add_argument(
+        "--low", type=int, metavar="STEP", help="another checkpoint for the low-noise expert"
+    )
+    preview.add_argument("--strength", type=_finite, default=1.0, help="of both LoRAs; 1 unless given")
     preview.set_defaults(verb=_preview)
 
     add_lora_verb(verbs, _lora)
@@ -140,9 +148,24 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _preview(options: argparse.Namespace) -> int:
-    from trainer.recipes.render_previews import render_checkpoint
+    from trainer.recipes.render_previews import PreviewRequest, render_checkpoint
 
-    return _printed(lambda: render_checkpoint(RunFolder(options.run_dir), options.checkpoint))
+    run = RunFolder(options.run_dir)
+    request = PreviewRequest(options.checkpoint, options.high, options.low, options.strength)
+    try:
+        return _printed(lambda: render_checkpoint(run, request))
+    except RunLockedError:
+        return _refuse(f"Another trainer works on {run.path}; wait for it, or stop it.", EXIT_LOCKED)
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text} is no number")
+    return number
 
 
 def _lora(options: argparse.Namespace) -> int:

@@ -9,7 +9,14 @@ from PIL import Image
 from trainer.model.experts import Experts
 from trainer.model.layouts import open_base
 from trainer.model.load import load_expert, load_text_encoder, load_vae, sampling_scheduler
-from trainer.model.lora import add_lora, load_lora_state, lora_disabled, lora_parameters, lora_state
+from trainer.model.lora import (
+    LoraSettings,
+    add_lora,
+    load_lora_state,
+    lora_disabled,
+    lora_parameters,
+    lora_state,
+)
 from trainer.model.sampling import DenoiseRequest, denoise
 from trainer.model.text import encode_prompts, pad_rows
 from trainer.model.vae import decode_latents, encode_clip, encode_condition
@@ -35,7 +42,7 @@ def trained_experts(base, device, **options):
     dtype = compute_dtype(device)
     experts = Experts({one: load_expert(base, one, dtype, device) for one in Expert}, 0.9, **options)
     for seed, transformer in enumerate(experts.transformers.values()):
-        add_lora(transformer, 4, 4.0, seed)
+        add_lora(transformer, LoraSettings(rank=4), seed)
         generator = torch.Generator().manual_seed(seed)
         state = lora_state(transformer)
         load_lora_state(
@@ -70,7 +77,7 @@ def test_a_lora_begins_alike_on_gpu_and_cpu(base, device):
     states = []
     for place in (device, torch.device("cpu")):
         expert = load_expert(base, Expert.HIGH, torch.bfloat16, place)
-        add_lora(expert, 4, 4.0, 7)
+        add_lora(expert, LoraSettings(rank=4), 7)
         states.append(lora_state(expert))
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
@@ -115,7 +122,7 @@ def test_disabled_loras_leave_the_pipelines_latents_and_frames(base, device):
     request = DenoiseRequest(encode_condition(vae, FRAMES[0], 9), *rows, 6, 3.5, 2.0, 1)
     high, low = experts.transformers.values()
     with lora_disabled(high), lora_disabled(low):
-        latents = denoise(experts, sampling_scheduler(base, 5.0), request, lambda done, total: None)
+        latents = denoise(experts, sampling_scheduler(base, "unipc", 5.0), request, lambda done, total: None)
     frames = decode_latents(vae, latents).astype(int)
     expected = np.stack([np.asarray(image) for image in video]).astype(int)
     assert np.abs(frames - expected).max() <= 1

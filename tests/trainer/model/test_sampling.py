@@ -9,7 +9,14 @@ from PIL import Image
 from trainer.model.experts import ExpertNotLoadedError, Experts
 from trainer.model.layouts import open_base
 from trainer.model.load import load_expert, load_text_encoder, load_vae, sampling_scheduler
-from trainer.model.lora import add_lora, load_lora_state, lora_disabled, lora_state, lora_strength
+from trainer.model.lora import (
+    LoraSettings,
+    add_lora,
+    load_lora_state,
+    lora_disabled,
+    lora_state,
+    lora_strength,
+)
 from trainer.model.sampling import DenoiseRequest, denoise, first_noise
 from trainer.model.text import encode_prompts
 from trainer.model.vae import decode_latents, encode_condition
@@ -35,7 +42,7 @@ def make_experts(base, dtype=torch.float32):
     """Both experts, each with a trained LoRA of its own."""
     transformers = {expert: load_expert(base, expert, dtype, CPU) for expert in Expert}
     for seed, transformer in enumerate(transformers.values()):
-        add_lora(transformer, 4, 4.0, seed)
+        add_lora(transformer, LoraSettings(rank=4), seed)
         generator = torch.Generator().manual_seed(seed)
         load_lora_state(
             transformer,
@@ -99,7 +106,7 @@ def run_pipeline(pipeline, request, output_type="latent"):
 
 
 def run(base, experts, request, on_step=lambda done, total: None):
-    return denoise(experts, sampling_scheduler(base, 5.0), request, on_step)
+    return denoise(experts, sampling_scheduler(base, "unipc", 5.0), request, on_step)
 
 
 def test_with_loras_the_latents_are_bit_for_bit_the_pipelines(
@@ -198,7 +205,7 @@ def test_each_guidance_value_matters_to_its_expert(base, experts, request_of_pip
 def test_the_same_request_gives_the_same_latents_even_with_a_used_scheduler(
     base, experts, request_of_pipeline
 ):
-    scheduler = sampling_scheduler(base, 5.0)
+    scheduler = sampling_scheduler(base, "unipc", 5.0)
     torch.manual_seed(0)
     first = denoise(experts, scheduler, request_of_pipeline, lambda done, total: None)
     torch.manual_seed(1)
@@ -214,7 +221,7 @@ def test_progress_is_told_after_each_step(base, experts, request_of_pipeline):
 
 
 def test_a_callback_that_raises_cancels_and_the_next_run_is_untouched(base, experts, request_of_pipeline):
-    scheduler = sampling_scheduler(base, 5.0)
+    scheduler = sampling_scheduler(base, "unipc", 5.0)
 
     def cancel(done, total):
         if done == 3:
