@@ -13,7 +13,7 @@ from uuid import uuid4
 from torch import Tensor
 
 from trainer.errors import TrainerError
-from trainer.output.lora_edit import layers_of, scaled, state_of
+from trainer.output.lora_edit import rank_in, scaled_state
 from trainer.output.lora_file import (
     LoraDtype,
     LoraFileError,
@@ -179,12 +179,10 @@ def _prepared(
         # The checkpoint's own time, so that a second export of it is recognised as the same.
         made = datetime.fromtimestamp(int(source.stat().st_mtime), UTC)
         metadata = replace(metadata, name=name, created=metadata.created or made)
-    state = lora.state
+    state = scaled_state(source, lora.state, options.strength)
     if options.strength != 1.0:
-        state = state_of(scaled(layers_of(source, state), options.strength))
         metadata = metadata and with_strength(metadata, options.strength)
-    known = metadata.rank if metadata is not None else 1
-    rank = next((tensor.shape[0] for key, tensor in state.items() if key.endswith("lora_A.weight")), known)
+    rank = rank_in(state)
     # The file's alpha is folded in already: what is left to scale with is one.
     return state, LoraFileSpec(options.dtype or lora.dtype, rank, float(rank), options.format, metadata)
 
