@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from trainer.errors import TrainerError
-from trainer.output.lora_file import LoraFileError
+from trainer.output.lora_file import LoraFileError, parts_by_module
 
 LOKR_FACTORS = ("lokr_w1", "lokr_w2")
 _HALF_SUFFIXES = {".lora_A.weight": "down", ".lora_B.weight": "up"}
@@ -161,7 +161,7 @@ def rank_in(state: Mapping[str, Tensor]) -> int:
 def changed_shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
     """(O, I) of the weights that the state changes, by module path; layers that lack a part are left out."""
     shapes: dict[str, tuple[int, int]] = {}
-    for module, parts in _parts_of(state).items():
+    for module, parts in parts_by_module(state).items():
         if "lora_A" in parts and "lora_B" in parts:
             shapes[module] = parts["lora_B"].shape[0], parts["lora_A"].shape[-1]
         factors = [pieces for pieces in (_lokr_pieces(parts, name) for name in LOKR_FACTORS) if pieces]
@@ -176,7 +176,7 @@ def changed_shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
 def change_norms(state: Mapping[str, Tensor]) -> dict[str, float]:
     """Frobenius norm of each layer's change, by module path; without those of a DoRA, which the base decides."""
     norms: dict[str, float] = {}
-    for module, parts in _parts_of(state).items():
+    for module, parts in parts_by_module(state).items():
         if parts.keys() == {"lora_A", "lora_B"}:
             norms[module] = change_norm(Factors(parts["lora_A"], parts["lora_B"]))
         elif any(name.startswith("lokr_") for name in parts):
@@ -267,15 +267,6 @@ def _resized_layer(factors: Factors, rank: int) -> tuple[Factors, float]:
     whole = float(values.norm())
     lost = float(values[rank:].norm()) / whole if whole else 0.0
     return Factors(down.float(), up.float()), lost
-
-
-def _parts_of(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The state by module path and part: ``lora_A``, ``dora_scale``, ``lokr_w1_a`` and so on."""
-    modules: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in state.items():
-        module, _, part = key.removesuffix(".weight").rpartition(".")
-        modules.setdefault(module, {})[part] = tensor
-    return modules
 
 
 def _lokr_factor(key: str) -> bool:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from trainer.model.a14b_config import A14B_I2V_CONFIG, MODEL_NAME
 from trainer.model.layouts import expert_config, open_base
-from trainer.model.lora import lora_target_shapes
+from trainer.model.load import base_weights
+from trainer.model.lora import complete_dora, lora_target_shapes
 from trainer.output.export import with_strength, write_verified
 from trainer.output.lora_edit import (
     Layers,
@@ -116,6 +117,19 @@ def convert_lora(source: Path, outcome: Outcome) -> list[str]:
     """
     read = _read(source)
     state = state_of(padded(read.layers)) if is_plain(read.file.state) else read.file.state
+    if read.file.type == "dora" and outcome.base:
+        # diffusers gives DoRA's magnitudes another meaning than ComfyUI: the base's weights tell the one
+        # from the other.
+        if read.expert is None:
+            raise LoraEditError(
+                f"{source} does not tell whose DoRA it is.",
+                "Let its name contain high_noise or low_noise.",
+            )
+        own_shapes = changed_shapes(state)
+        _, shapes = _model_of(own_shapes, outcome.base)
+        if unfit := [module for module, shape in own_shapes.items() if shapes.get(module) != shape]:
+            raise LoraFileError(source, f"layers that do not fit {outcome.base}", unfit)
+        state = complete_dora(state, base_weights(open_base(outcome.base), read.expert))
     return _write(read, state, _metadata(read), outcome)
 
 
@@ -182,6 +196,7 @@ def describe_file(source: Path, base: str = "") -> list[str]:
     rank_words = ", ".join(f"{rank} ({count} layers)" for rank, count in sorted(ranks.items()))
     return [
         f"file: {source}",
+        f"type: {read.file.type}",
         f"format: {read.file.format}",
         f"number type: {read.file.dtype}",
         f"expert: {read.expert or 'unknown'}",

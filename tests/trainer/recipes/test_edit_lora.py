@@ -243,8 +243,9 @@ def test_info_says_what_a_file_is(make, capsys, miniature_folder):
     lines = capsys.readouterr().out.splitlines()
     norms = {module: float(change.norm()) for module, change in effect(path).items()}
     total = sum(norm**2 for norm in norms.values()) ** 0.5
-    assert lines[:8] == [
+    assert lines[:9] == [
         f"file: {path}",
+        "type: lora",
         "format: diffusers",
         "number type: bf16",
         "expert: high_noise",
@@ -253,7 +254,7 @@ def test_info_says_what_a_file_is(make, capsys, miniature_folder):
         f"model: {miniature_folder}, 20 of its 20 layers",
         "inert: no",
     ]
-    assert lines[8].startswith(f"norm of the change: {total:.6g};")
+    assert lines[9].startswith(f"norm of the change: {total:.6g};")
     feed_forward = (norms["blocks.0.ffn.net.2"] + norms["blocks.1.ffn.net.2"]) / 2
     assert f"mean norm of ffn.2: {feed_forward:.6g}" in lines
     assert "trigger = 0rbit" in lines
@@ -288,3 +289,38 @@ def test_a_file_of_the_real_models_sizes_is_checked_against_its_list(tmp_path, c
     save_file(tensors, path)
     assert lora("convert", path, tmp_path / "other.safetensors", "--format", "original") == 1
     assert "blocks.40.attn1.to_q" in capsys.readouterr().err
+
+
+def test_a_dora_is_converted_with_its_bases_weights(make, tmp_path, capsys, miniature_folder):
+    path = make("in.safetensors")
+    tensors = load_file(path)
+    scales = {
+        key.replace("lora_B.weight", "dora_scale"): torch.rand(len(tensor), 1) + 0.5
+        for key, tensor in tensors.items()
+        if "lora_B" in key
+    }
+    dora = tmp_path / "dora_high_noise.safetensors"
+    save_file({**tensors, **scales}, dora)
+    there, back = tmp_path / "there_high_noise.safetensors", tmp_path / "back.safetensors"
+    assert lora("convert", dora, there, "--format", "diffusers") == 1
+    assert "base model" in capsys.readouterr().err
+    assert lora("convert", dora, there, "--format", "diffusers", "--base", miniature_folder) == 0
+    magnitudes = {key: tensor for key, tensor in load_file(there).items() if "magnitude" in key}
+    assert len(magnitudes) == len(scales) == 20
+    assert lora("convert", there, back, "--format", "original", "--base", miniature_folder) == 0
+    found = load_file(back)
+    assert all(
+        torch.allclose(found[key].flatten(), scale.flatten(), rtol=1e-5) for key, scale in scales.items()
+    )
+    assert lora("info", dora, "--base", miniature_folder) == 0
+    assert "type: dora" in capsys.readouterr().out
+    assert lora("resize", dora, tmp_path / "x.safetensors", "--rank", "1") == 1
+    assert "DoRA" in capsys.readouterr().err
+    foreign = tmp_path / "foreign_high_noise.safetensors"
+    save_file(
+        {key.replace("blocks.1.", "blocks.9."): tensor for key, tensor in load_file(dora).items()}, foreign
+    )
+    assert lora("convert", foreign, tmp_path / "x.safetensors", "--base", miniature_folder) == 1
+    error = capsys.readouterr().err
+    assert "foreign_high_noise" in error
+    assert "blocks.9." in error
