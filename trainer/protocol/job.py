@@ -82,6 +82,7 @@ class TrainingSection(Section, frozen=True, kw_only=True):
     gradient_accumulation: Positive = 1
     weight_decay: Annotated[float, Meta(ge=0.0)] = 1e-4
     max_grad_norm: Annotated[float, Meta(gt=0.0)] = 1.0
+    gradient_checkpointing: bool = True
     seed: NonNegative = 42
 
 

@@ -28,6 +28,8 @@ def bucket_for(width: float, height: float, resolution: int) -> BucketSize:
         for rounded_width in _steps_around(exact_width)
         for rounded_height in _steps_around(exact_height)
         if rounded_width * rounded_height <= max(area, SIZE_STEP * SIZE_STEP) * 1.02
+        and rounded_width <= max(width, SIZE_STEP)
+        and rounded_height <= max(height, SIZE_STEP)
     ] or [(_steps_around(exact_width)[0], _steps_around(exact_height)[0])]
 
     def misfit(size: tuple[int, int]) -> float:

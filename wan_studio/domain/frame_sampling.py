@@ -70,12 +70,27 @@ def sample_frames(
         return FrameSample((trim.start_frame,), 1.0, wanted)
     if rule == "whole_range":
         span = source.seconds_at(last) - start
-        frames = tuple(min(source.frame_at(start + span * i / (wanted - 1)), last) for i in range(wanted))
+        frames = tuple(_on_screen(source, start + span * i / (wanted - 1), last) for i in range(wanted))
         return FrameSample(frames, span * MODEL_FRAMES_PER_SECOND / (wanted - 1), wanted)
     count = min(wanted, longest_real_speed_sample(source, trim))
-    frames = tuple(min(source.frame_at(start + i / MODEL_FRAMES_PER_SECOND), last) for i in range(count))
+    frames = tuple(_on_screen(source, start + i / MODEL_FRAMES_PER_SECOND, last) for i in range(count))
     return FrameSample(frames, 1.0, wanted)
 
 
+def _on_screen(source: SourceVideo, seconds: float, last_frame: int) -> int:
+    return min(source.frame_at(seconds + _rounding_seconds(source)), last_frame)
+
+
 def _range_seconds(source: SourceVideo, trim: TrimRange) -> float:
-    return source.seconds_at(trim.end_frame) - source.seconds_at(trim.start_frame)
+    length = source.seconds_at(trim.end_frame) - source.seconds_at(trim.start_frame)
+    return length - _rounding_seconds(source)
+
+
+def _rounding_seconds(source: SourceVideo) -> float:
+    """By how much two time stamps may be off because their container rounds them.
+
+    Matroska has whole milliseconds: the frames of a video at 16 a second are 62 or 63 of them apart.
+    Containers whose unit is about as long as a frame (AVI) do not round.
+    """
+    unit = float(source.time_base)
+    return unit if 4 * unit <= source.last_frame_seconds else 0.0

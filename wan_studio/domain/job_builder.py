@@ -8,6 +8,7 @@ import msgspec
 from trainer.protocol.job import (
     BucketSize,
     ClipSpec,
+    CropBox,
     DatasetSection,
     JobSection,
     JobSpec,
@@ -47,6 +48,7 @@ def build_job(
     sources: Mapping[str, SourceVideo],
     captions: Mapping[str, str],
     cache_folder: str,
+    problems: Mapping[str, str] | None = None,
 ) -> BuiltJob:
     """Resolve frames, buckets and prompts of every clip that is not rejected.
 
@@ -55,18 +57,25 @@ def build_job(
         sources: The probed video of each clip id; clips without one are left out with a note.
         captions: Text of each clip id's caption; a missing one counts as empty.
         cache_folder: Where latents and text embeddings are cached.
+        problems: Why a clip id has no source, a sentence each; words the note.
 
     Raises:
         NothingToTrainError: no clip is left.
     """
     notes: list[str] = []
+    asked, taken = (
+        project.settings.datasets.num_frames,
+        valid_frame_count(project.settings.datasets.num_frames),
+    )
+    if asked != taken:
+        notes.append(f"{taken} frames are used instead of {asked}: the model takes 4n + 1 of them.")
     clips: list[ClipSpec] = []
     for clip in project.clips:
         if clip.rejected:
             continue
         source = sources.get(clip.id)
         if source is None:
-            notes.append(f"{clip.source} is left out: it cannot be read.")
+            notes.append((problems or {}).get(clip.id, f"{clip.source} cannot be read.") + " It is left out.")
             continue
         caption = trains_as(
             captions.get(clip.id, ""), project.trigger, project.settings.datasets.default_caption
@@ -107,6 +116,13 @@ def _clip_spec(
     """One clip resolved; None, with a note, when it is too short."""
     datasets = project.settings.datasets
     trim = clip.trim or source.whole_range
+    crop = clip.crop or source.whole_picture
+    if trim.end_frame > source.frame_count or not _lies_in(crop, source):
+        notes.append(
+            f"{source.name} is left out: its range or crop reaches beyond the file, which has "
+            f"{source.frame_count} frames of {source.width} x {source.height}. Set them again."
+        )
+        return None
     sample = sample_frames(source, trim, datasets.num_frames, datasets.sampling)
     if len(sample.frames) < min(FEWEST_FRAMES, sample.wanted_frames) and not source.is_image:
         notes.append(
@@ -119,7 +135,6 @@ def _clip_spec(
             f"{source.name} trains with {len(sample.frames)} frames: "
             f"it is too short for {sample.wanted_frames} at {MODEL_FRAMES_PER_SECOND} a second."
         )
-    crop = clip.crop or source.whole_picture
     sizes = {
         (size.width, size.height): size
         for size in (
@@ -134,6 +149,10 @@ def _clip_spec(
         sizes=tuple(sizes.values()),
         caption=caption,
     )
+
+
+def _lies_in(crop: CropBox, source: SourceVideo) -> bool:
+    return crop.left + crop.width <= source.width and crop.top + crop.height <= source.height
 
 
 def _automatic_row(clip: ClipSpec, project: Project) -> SampleRow:

@@ -23,6 +23,12 @@ from wan_studio.errors import AppError
 
 FORMAT_VERSION = 1
 
+LONGEST_NAME = 100
+FORBIDDEN_IN_NAMES = '\\/:*?"<>|'
+RESERVED_NAMES = frozenset(
+    {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
+)
+
 Goal = Literal["motion", "style", "character"]
 
 
@@ -37,7 +43,38 @@ class SettingValueError(AppError):
     """A setting's value is not one that it can take."""
 
     def __init__(self, name: str, value: str, problem: str) -> None:
-        super().__init__(f"{name} cannot be {value!r}: {problem}.")
+        # The checker's words, less its marks and its path: "Expected `int` >= 1 - at `$.steps`".
+        problem = problem.split(" - at ")[0].replace("`", "")
+        super().__init__(f"{name} cannot be {value!r}: {problem[:1].lower()}{problem[1:]}.")
+
+
+class ProjectNameError(AppError):
+    """A name that cannot name files on every system."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(
+            f"The name {name!r} cannot be used: {problem}.", "Files and folders are named by it."
+        )
+
+
+def checked_name(name: str) -> str:
+    """The name, if files can carry it on Linux and Windows.
+
+    Raises:
+        ProjectNameError: empty, too long, or with characters or words that file systems refuse.
+    """
+    if not name.strip():
+        raise ProjectNameError(name, "it is empty")
+    if len(name) > LONGEST_NAME:
+        raise ProjectNameError(name, f"it is longer than {LONGEST_NAME} characters")
+    forbidden = sorted({letter for letter in name if letter in FORBIDDEN_IN_NAMES or ord(letter) < ord(" ")})
+    if forbidden:
+        raise ProjectNameError(name, f"it holds {' '.join(map(repr, forbidden))}")
+    if name != name.strip() or name.endswith("."):
+        raise ProjectNameError(name, "it begins or ends with a space, or ends with a full stop")
+    if name.split(".")[0].upper() in RESERVED_NAMES:
+        raise ProjectNameError(name, "Windows keeps it for itself")
+    return name
 
 
 class DatasetSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,7 +119,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for section_name, fields in values.items():
             section = getattr(self, section_name, None)
             if not isinstance(section, Struct):
-                raise UnknownSettingError(section_name, list(self.__struct_fields__))
+                name = ".".join((section_name, *list(fields)[:1]))
+                raise UnknownSettingError(name, [f"{known}.…" for known in self.__struct_fields__])
             known = [f"{section_name}.{field}" for field in section.__struct_fields__]
             data: dict[str, Any] = msgspec.to_builtins(section)
             for field, value in fields.items():

@@ -1,0 +1,30 @@
+"""What the app's tests share: a home of their own, and a trainer that only speaks."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """The user's folders, in the test's own."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("WAN_STUDIO_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def stand_in_trainer(tmp_path, monkeypatch) -> None:
+    """Every trainer that is started is the stand-in."""
+    if os.name == "nt":
+        launcher = tmp_path / "stand_in.cmd"
+        launcher.write_text(f'@"{sys.executable}" "{STAND_IN}" %*\n')
+    else:
+        launcher = tmp_path / "stand_in.sh"
+        launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_IN}" "$@"\n')
+        launcher.chmod(0o755)
+    monkeypatch.setenv("WAN_STUDIO_TRAINER_PYTHON", str(launcher))

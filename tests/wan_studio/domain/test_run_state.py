@@ -1,0 +1,145 @@
+from trainer.protocol.events import (
+    CheckpointRemoved,
+    CheckpointSaved,
+    Hello,
+    Paused,
+    Phase,
+    PhaseFinished,
+    PhaseProgress,
+    PhaseStarted,
+    PreviewSaved,
+    RunFailed,
+    RunFinished,
+    StepDone,
+    UnknownEvent,
+    Unpaused,
+    Warned,
+)
+from trainer.protocol.job import PROTOCOL_VERSION, Expert
+from wan_studio.domain.run_state import Outcome, RunState, apply_all
+
+HELLO = Hello(protocol_version=PROTOCOL_VERSION, trainer_version="1", pid=1, device="cpu", total_steps=20)
+
+
+def step(number: int, expert: Expert = Expert.HIGH, loss: float = 0.5) -> StepDone:
+    return StepDone(
+        step=number,
+        expert=expert,
+        loss=loss,
+        timesteps=(900.0,),
+        learning_rate=1e-4,
+        grad_norm=1.0,
+        seconds=2.0,
+        seconds_left=(20 - number) * 2.0,
+    )
+
+
+def test_a_run_waits_until_its_first_event():
+    assert RunState().outcome is Outcome.WAITING
+    assert apply_all(RunState(), [HELLO]).outcome is Outcome.RUNNING
+
+
+def test_steps_move_the_training_phase_and_keep_each_experts_loss():
+    events = [HELLO, PhaseStarted(phase=Phase.TRAINING, total=20), step(1), step(2, Expert.LOW, 0.25)]
+    state = apply_all(RunState(), events)
+    assert (state.step, state.total_steps, state.seconds_left) == (2, 20, 36.0)
+    assert [(point.step, point.expert, point.loss) for point in state.losses] == [
+        (1, Expert.HIGH, 0.5),
+        (2, Expert.LOW, 0.25),
+    ]
+    (phase,) = state.phases
+    assert (phase.done, phase.total) == (2, 20)
+
+
+def test_a_preview_inside_training_is_an_inner_phase():
+    state = apply_all(
+        RunState(),
+        [
+            HELLO,
+            PhaseStarted(phase=Phase.TRAINING, total=20),
+            step(1),
+            PhaseStarted(phase=Phase.PREVIEWING, total=8),
+            PhaseProgress(phase=Phase.PREVIEWING, done=3, total=8, seconds_left=5.0, message="row 1"),
+        ],
+    )
+    assert [phase.phase for phase in state.phases] == [Phase.TRAINING, Phase.PREVIEWING]
+    assert (state.phases[1].done, state.phases[1].message) == (3, "row 1")
+    state = apply_all(state, [PhaseFinished(phase=Phase.PREVIEWING, seconds=1.0)])
+    assert [phase.phase for phase in state.phases] == [Phase.TRAINING]
+    assert state.finished_phases == (Phase.PREVIEWING,)
+
+
+def test_a_resumed_run_forgets_the_steps_after_its_checkpoint():
+    crashed = apply_all(RunState(), [HELLO, *(step(n) for n in range(1, 16))])
+    again = Hello(
+        protocol_version=PROTOCOL_VERSION,
+        trainer_version="1",
+        pid=2,
+        device="cpu",
+        first_step=10,
+        total_steps=20,
+    )
+    state = apply_all(crashed, [again, step(11, Expert.LOW, 0.1)])
+    assert [point.step for point in state.losses] == list(range(1, 12))
+    assert (state.step, state.outcome) == (11, Outcome.RUNNING)
+
+
+def test_a_dead_trainer_without_a_last_event_has_crashed_with_its_last_words():
+    state = apply_all(RunState(), [HELLO, step(7)]).with_dead_trainer("loading\nCUDA out of memory\n\n")
+    assert state.outcome is Outcome.CRASHED
+    assert "step 7" in state.summary
+    assert "CUDA out of memory" in state.summary
+    assert "Resume" in state.hint
+
+
+def test_a_dead_trainer_changes_nothing_after_the_last_event():
+    finished = apply_all(RunState(), [HELLO, RunFinished(reason="completed", step=20)])
+    assert finished.with_dead_trainer("noise at exit") == finished
+    failed = apply_all(RunState(), [HELLO, RunFailed(kind="bug", message="It broke.", hint="Tell us.")])
+    assert failed.with_dead_trainer("traceback") == failed
+    assert (failed.outcome, failed.summary, failed.hint) == (Outcome.FAILED, "It broke.", "Tell us.")
+
+
+def test_a_run_that_never_began_and_said_nothing_still_waits():
+    assert RunState().with_dead_trainer("").outcome is Outcome.WAITING
+    assert RunState().with_dead_trainer("No module named torch").outcome is Outcome.CRASHED
+
+
+def test_stopping_says_where_to_go_on():
+    state = apply_all(RunState(), [HELLO, step(5), RunFinished(reason="stopped", step=5)])
+    assert state.outcome is Outcome.STOPPED
+    assert "step 5" in state.summary
+    assert state.has_ended
+
+
+def test_a_pause_is_not_an_end():
+    state = apply_all(RunState(), [HELLO, Paused(step=5, reason="The disk is full.")])
+    assert (state.outcome, state.summary, state.has_ended) == (Outcome.PAUSED, "The disk is full.", False)
+    state = apply_all(state, [Unpaused(step=5)])
+    assert (state.outcome, state.summary) == (Outcome.RUNNING, "")
+
+
+def test_checkpoints_and_previews_are_listed_once_and_in_order():
+    state = apply_all(
+        RunState(),
+        [
+            HELLO,
+            CheckpointSaved(step=20, path="b"),
+            CheckpointSaved(step=10, path="a"),
+            CheckpointSaved(step=20, path="b"),
+            CheckpointRemoved(step=10),
+            PreviewSaved(step=10, row=0, video="old.mp4", poster="p"),
+            PreviewSaved(step=10, row=0, video="new.mp4", poster="p"),
+            PreviewSaved(step=10, row=1, video="other.mp4", poster="p"),
+        ],
+    )
+    assert [checkpoint.step for checkpoint in state.checkpoints] == [20]
+    assert [preview.video for preview in state.previews] == ["new.mp4", "other.mp4"]
+
+
+def test_another_protocol_is_a_sentence_and_unknown_events_are_counted():
+    newer = Hello(protocol_version=PROTOCOL_VERSION + 1, trainer_version="9", pid=1, device="cpu")
+    state = apply_all(RunState(), [newer, UnknownEvent(b"{}"), Warned(message="Slow.")])
+    assert f"protocol {PROTOCOL_VERSION + 1}" in state.hint
+    assert state.unknown_events == 1
+    assert [warning.message for warning in state.warnings] == ["Slow."]

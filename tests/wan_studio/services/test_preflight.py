@@ -1,0 +1,53 @@
+import pytest
+
+from tests.media import make_video
+from wan_studio.domain.project import Project
+from wan_studio.services.clip_import import import_clips
+from wan_studio.services.preflight import run_preflight
+from wan_studio.services.preset_store import settings_for
+from wan_studio.services.project_store import ProjectStore
+
+pytestmark = pytest.mark.media
+
+
+@pytest.fixture
+def project(tmp_path):
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    make_video(clips / "a.mp4", frames=40, fps=20, width=64, height=48)
+    (clips / "a.txt").write_text("an orbit")
+    (clips / "b.mp4").write_bytes(b"no video at all")
+    return import_clips(Project(name="p", settings=settings_for("motion")), [clips])
+
+
+def test_it_says_what_trains_and_what_does_not(project, tmp_path, stand_in_trainer):
+    outcome = run_preflight(project, ProjectStore(tmp_path / "p"))
+    assert outcome.can_start
+    texts = [check.text for check in outcome.checks]
+    assert "1 of 2 clips train." in texts
+    assert any("b.mp4" in text for text in texts)
+
+
+def test_a_model_folder_that_lacks_a_part_stands_in_the_way(project, tmp_path, stand_in_trainer):
+    base = tmp_path / "model"
+    (base / "transformer").mkdir(parents=True)
+    settings = project.settings.with_values({"model": {"base": str(base)}})
+    from msgspec.structs import replace
+
+    outcome = run_preflight(replace(project, settings=settings), ProjectStore(tmp_path / "p"))
+    assert not outcome.can_start
+    assert "transformer_2" in outcome.blockers[0].text
+    assert str(base) in outcome.blockers[0].text
+
+
+def test_a_missing_trainer_stands_in_the_way(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("WAN_STUDIO_TRAINER_PYTHON", str(tmp_path / "nowhere"))
+    outcome = run_preflight(project, ProjectStore(tmp_path / "p"))
+    assert not outcome.can_start
+    assert "trainer is not installed" in outcome.blockers[0].text
+
+
+def test_no_clip_at_all_stands_in_the_way(tmp_path, stand_in_trainer):
+    outcome = run_preflight(Project(name="p"), ProjectStore(tmp_path / "p"))
+    assert outcome.built is None
+    assert not outcome.can_start

@@ -1,0 +1,159 @@
+"""``python -m trainer run | resume | export | preview``: argv to recipe, errors to exit codes."""
+
+import argparse
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from trainer.errors import TrainerError
+from trainer.protocol.events import RunFailed
+from trainer.protocol.job import JobSpec
+from trainer.protocol.run_folder import RunFolder, RunLockedError
+from trainer.protocol.wire import WireError, read_json
+from trainer.runtime.control import Control
+from trainer.runtime.reporter import Reporter
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_LOCKED = 3
+EXIT_OUT_OF_MEMORY = 4
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.captureWarnings(capture=True)
+    return options.verb(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    run = verbs.add_parser("run", help="train from a job file")
+    run.add_argument("job", type=Path)
+    run.add_argument("--run-dir", type=Path, required=True, help="folder of the run; made if needed")
+    run.set_defaults(verb=_run)
+
+    resume = verbs.add_parser("resume", help="go on from the newest checkpoint")
+    resume.add_argument("run_dir", type=Path)
+    resume.set_defaults(verb=_resume)
+
+    export = verbs.add_parser("export", help="write verified LoRA files; prints their paths")
+    export.add_argument("run_dir", type=Path)
+    export.add_argument("--step", type=int, help="checkpoint; the newest unless given")
+    export.add_argument("--out", type=Path, help="folder; the run's exports unless given")
+    export.add_argument("--name", help="file name stem; the run's name unless given")
+    export.add_argument("--format", choices=["original", "diffusers", "kohya"], default="original")
+    export.set_defaults(verb=_export)
+
+    preview = verbs.add_parser("preview", help="render previews of a checkpoint; prints their paths")
+    preview.add_argument("run_dir", type=Path)
+    preview.add_argument("--checkpoint", type=int, help="step; the newest unless given")
+    preview.set_defaults(verb=_preview)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    run = RunFolder(options.run_dir)
+    try:
+        job = read_json(options.job, JobSpec)
+        if options.job.resolve() != run.job_file.resolve():
+            run.create(job)
+    except FileExistsError:
+        return _refuse(f"{run.path} holds a run already; use `resume`, or choose another folder.")
+    except WireError as error:
+        return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"{run.path} cannot be written: {error.strerror or error}.")
+    return _train(run, job)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    run = RunFolder(options.run_dir)
+    try:
+        job = run.read_job()
+    except WireError as error:
+        return _refuse(f"There is no run to resume: {error}")
+    return _train(run, job)
+
+
+def _train(run: RunFolder, job: JobSpec) -> int:
+    try:
+        # The lock first: torch takes seconds to import, and the app should see the run alive.
+        with run.hold_lock(), Reporter(run) as reporter:
+            control = Control(run, reporter)
+            control.forget_commands_before(psutil.Process().create_time())
+            control.listen_to_signals()
+            return _reported(reporter, lambda: _import_and_train(run, job, reporter, control))
+    except RunLockedError:
+        return _refuse(f"Another trainer works on {run.path}; wait for it, or stop it.", EXIT_LOCKED)
+    except OSError as error:
+        return _refuse(f"{run.path} cannot be written: {error.strerror or error}.")
+
+
+def _import_and_train(run: RunFolder, job: JobSpec, reporter: Reporter, control: Control) -> None:
+    from trainer.recipes.train_lora import train_lora
+
+    train_lora(run, job, reporter, control)
+
+
+def _reported(reporter: Reporter, work: Callable[[], None]) -> int:
+    """Do the work; whatever ends it early becomes the run's last event."""
+    try:
+        work()
+    except TrainerError as error:
+        traceback.print_exc()
+        reporter.say(RunFailed(kind=error.kind, message=error.message, hint=error.hint))
+        return EXIT_OUT_OF_MEMORY if error.kind == "out_of_memory" else EXIT_FAILED
+    except Exception as error:  # noqa: BLE001 - the last door: an unknown fault must still be told
+        traceback.print_exc()
+        reporter.say(
+            RunFailed(
+                kind="bug",
+                message=f"The trainer met an error that it does not know: {type(error).__name__}: {error}",
+                hint="The log has the details; resume goes on from the last checkpoint.",
+            )
+        )
+        return EXIT_FAILED
+    return EXIT_DONE
+
+
+def _export(options: argparse.Namespace) -> int:
+    from trainer.recipes.export_lora import ExportRequest, export_lora
+
+    request = ExportRequest(step=options.step, folder=options.out, name=options.name, format=options.format)
+    return _printed(lambda: export_lora(RunFolder(options.run_dir), request))
+
+
+def _preview(options: argparse.Namespace) -> int:
+    from trainer.recipes.render_previews import render_checkpoint
+
+    return _printed(lambda: render_checkpoint(RunFolder(options.run_dir), options.checkpoint))
+
+
+def _printed(work: Callable[[], list[Path]]) -> int:
+    """Do the work and print the paths that it made, one a line, for scripts."""
+    try:
+        paths = work()
+    except (TrainerError, WireError) as error:
+        return _refuse(str(error), EXIT_FAILED)
+    sys.stdout.writelines(f"{path}\n" for path in paths)
+    return EXIT_DONE
+
+
+def _refuse(message: str, code: int = EXIT_BAD_INPUT) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""What every recipe of a run works with: the run's folder and job, the base, the cache, the device."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainer.data.batches import TEXT_ROWS
+from trainer.data.cache_keys import text_key
+from trainer.data.tensor_cache import TensorCache
+from trainer.model.layouts import BaseModel, open_base
+from trainer.protocol.job import JobSpec
+from trainer.protocol.run_folder import RunFolder
+from trainer.runtime.control import Control
+from trainer.runtime.reporter import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """One run and what serves it; opened once, handed to each part."""
+
+    run: RunFolder
+    job: JobSpec
+    base: BaseModel
+    cache: TensorCache
+    device: torch.device
+    reporter: Reporter
+    control: Control
+
+    def text_rows(self, prompt: str) -> Tensor:
+        """A cached prompt's rows, (L, D), true length."""
+        return self.cache.load(text_key(prompt, self.base.text_fingerprint))[TEXT_ROWS]
+
+
+def open_context(
+    run: RunFolder, job: JobSpec, device: torch.device, reporter: Reporter, control: Control
+) -> RunContext:
+    """Open the base and the cache of a job.
+
+    Raises:
+        BaseModelError: the base is missing or damaged.
+    """
+    return RunContext(
+        run=run,
+        job=job,
+        base=open_base(job.model.base),
+        cache=TensorCache(Path(job.cache_folder)),
+        device=device,
+        reporter=reporter,
+        control=control,
+    )

@@ -1,0 +1,159 @@
+"""Everything that the pages share, built once by the window's composition root."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+from PySide6.QtCore import QObject, Signal
+
+from wan_studio.bridge.background import ProgressRelay, run_in_background
+from wan_studio.bridge.clip_library import ClipLibrary
+from wan_studio.bridge.hardware_monitor import HardwareMonitor
+from wan_studio.bridge.project_session import ProjectSession
+from wan_studio.bridge.run_desk import RunDesk
+from wan_studio.domain.project import Goal, Project
+from wan_studio.errors import AppError
+from wan_studio.paths import default_projects_folder, user_cache_folder
+from wan_studio.services.preset_store import settings_for
+from wan_studio.services.project_store import ProjectStore
+from wan_studio.settings import AppSettings, load_settings, save_settings
+
+_log = logging.getLogger(__name__)
+
+
+class ProjectExistsError(AppError):
+    """A new project's folder already holds one."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder} already holds a project.", "Open it, or choose another name.")
+
+
+class Workbench(QObject):
+    """The open project and everything around it.
+
+    Signals:
+        error_happened: Something that was asked could not be done. arg: Exception
+        recent_changed: The list of recent projects is another one.
+        busy_changed: Something takes a moment. arg: what is done, empty when finished
+        clips_imported: Files were found to add. arg: tuple of the new ProjectClips
+    """
+
+    error_happened = Signal(object)
+    recent_changed = Signal()
+    busy_changed = Signal(str)
+    clips_imported = Signal(object)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.settings: AppSettings = load_settings()
+        self.session = ProjectSession(self)
+        self.library = ClipLibrary(self.session, user_cache_folder() / "posters")
+        self.runs = RunDesk(self.session)
+        self.hardware = HardwareMonitor(default_projects_folder(), self)
+        self.session.save_failed.connect(self.error_happened)
+        self.runs.failed.connect(self.error_happened)
+
+    def open_project(self, folder: Path) -> None:
+        """Load and show a project."""
+
+        def work() -> tuple[ProjectStore, Project]:
+            store = ProjectStore(folder)
+            return store, store.load()
+
+        self._open_when_done(f"Opening {folder.name}", work)
+
+    def create_project(self, folder: Path, goal: Goal = "motion", base: str = "miniature") -> None:
+        """Make and show an empty project in a folder that holds none."""
+
+        def work() -> tuple[ProjectStore, Project]:
+            store = ProjectStore(folder)
+            if store.exists:
+                raise ProjectExistsError(folder)
+            project = Project(name=folder.name, goal=goal, settings=settings_for(goal, base))
+            store.save(project)
+            return store, project
+
+        self._open_when_done(f"Making {folder.name}", work)
+
+    def open_demo(self, on_progress: Callable[[tuple[object, ...]], object]) -> None:
+        """Make, where it is not there yet, and show the project with the sample clips."""
+        relay = ProgressRelay(self)
+        relay.progressed.connect(on_progress)
+
+        def work() -> tuple[ProjectStore, Project]:
+            from wan_studio.services.demo_project import DEMO_NAME, make_demo_project
+
+            store = make_demo_project(default_projects_folder() / DEMO_NAME, relay.report)
+            return store, store.load()
+
+        self._open_when_done("Making the sample clips", work)
+
+    def import_clips(self, paths: Sequence[Path]) -> None:
+        """Find the clips in these files and folders; `clips_imported` brings those that are new."""
+        project, captions_folder = self.session.project, self.session.store.captions_folder
+        self.busy_changed.emit("Looking for clips")
+
+        def work() -> Project:
+            from wan_studio.services.clip_import import import_clips
+
+            return import_clips(project, paths, captions_folder)
+
+        def on_done(found: Project) -> None:
+            self.busy_changed.emit("")
+            # Only while the same project is open, and only what it still lacks: it may have changed meanwhile.
+            known = {clip.id for clip in project.clips}
+            self.clips_imported.emit(tuple(clip for clip in found.clips if clip.id not in known))
+
+        def on_error(error: Exception) -> None:
+            self.busy_changed.emit("")
+            self.error_happened.emit(error)
+
+        run_in_background(work, on_done, on_error, urgent=True)
+
+    def remember(self, settings: AppSettings) -> None:
+        """Take and write the window's own settings."""
+        self.settings = settings
+        try:
+            save_settings(settings)
+        except OSError as error:
+            _log.warning("The settings could not be saved: %s", error)
+
+    def remember_expander(self, name: str, *, is_open: bool) -> None:
+        """Remember whether a page's section is open."""
+        names = [other for other in self.settings.open_expanders if other != name]
+        kept = (*names, name) if is_open else tuple(names)
+        self.remember(msgspec.structs.replace(self.settings, open_expanders=kept))
+
+    def remember_value(self, name: str, value: str) -> None:
+        """Remember anything else of a page."""
+        values = {**self.settings.values, name: value}
+        self.remember(msgspec.structs.replace(self.settings, values=values))
+
+    def forget_recent(self, folder: str) -> None:
+        """Take a project out of the list of recent ones."""
+        self.remember(self.settings.without_recent_project(folder))
+        self.recent_changed.emit()
+
+    def close(self) -> None:
+        """Save what is open and end what runs here; trainers go on."""
+        self.hardware.stop()
+        self.runs.stop_watching()
+        self.session.save_now()
+
+    def _open_when_done(self, what: str, work: Callable[[], tuple[ProjectStore, Project]]) -> None:
+        self.busy_changed.emit(what)
+
+        def on_done(opened: tuple[ProjectStore, Project]) -> None:
+            self.busy_changed.emit("")
+            store, project = opened
+            self.remember(self.settings.with_recent_project(store.folder))
+            self.recent_changed.emit()
+            self.hardware.set_folder(store.folder)
+            self.session.open(store, project)
+
+        def on_error(error: Exception) -> None:
+            self.busy_changed.emit("")
+            self.error_happened.emit(error)
+
+        run_in_background(work, on_done, on_error, urgent=True)

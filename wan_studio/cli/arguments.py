@@ -1,0 +1,94 @@
+"""The words of the command line."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from wan_studio import __version__
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments; `command` is None when there is no subcommand.
+
+    Raises:
+        SystemExit: they are wrong (code 2, said on stderr), or help or version was asked for (0).
+    """
+    parser = argparse.ArgumentParser(
+        prog="wan-studio",
+        description="Make LoRAs for Wan 2.2 I2V A14B from video clips. Without a command the window opens.",
+        epilog="Exit codes: 0 done, 1 the training failed, 2 bad input, 130 stopped.",
+    )
+    parser.add_argument("--version", action="version", version=f"wan-studio {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_demo(commands)
+    _add_train(commands)
+    _add_run_commands(commands)
+    commands.add_parser("doctor", help="what this machine has and lacks, and what to do about it")
+    return parser.parse_args(list(argv))
+
+
+def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    demo = commands.add_parser(
+        "demo", help="the whole way in a few minutes: made-up clips, the miniature model, a LoRA pair"
+    )
+    demo.add_argument(
+        "--headless", action="store_true", help="in the terminal, even where there is a display"
+    )
+    demo.add_argument(
+        "--out", type=Path, metavar="DIR", help="project folder (default: demo among the projects)"
+    )
+
+
+def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    train = commands.add_parser("train", help="train a LoRA pair on a folder of clips")
+    train.add_argument("--clips", type=Path, required=True, metavar="DIR", help="folder of videos or images")
+    train.add_argument(
+        "--goal", required=True, choices=("motion", "style", "character"), help="what to learn"
+    )
+    train.add_argument(
+        "--model",
+        required=True,
+        metavar="PATH|miniature",
+        help="the base model's folder in the diffusers layout, or the embedded miniature",
+    )
+    train.add_argument(
+        "--trigger", metavar="WORD", help="the word that calls the LoRA; [trigger] in captions"
+    )
+    train.add_argument("--steps", type=int, metavar="N", help="optimizer steps over both experts together")
+    train.add_argument(
+        "--frames", type=int, metavar="N", help="frames of a clip as it trains: 5, 9, 13 ... 81"
+    )
+    train.add_argument("--resolution", metavar="512[,768]", help="side of the square whose area a clip keeps")
+    train.add_argument("--name", metavar="NAME", help="of the project and its LoRA files")
+    train.add_argument(
+        "--out", type=Path, metavar="DIR", help="project folder; an existing project is gone on with"
+    )
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="SECTION.FIELD=VALUE",
+        help="any setting, e.g. target.rank=32 (may be repeated)",
+    )
+    train.add_argument("--skip-unreadable", action="store_true", help="leave out clips that cannot be read")
+    train.add_argument(
+        "--headless", action="store_true", help="in the terminal, even where there is a display"
+    )
+
+
+def _add_run_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    run_help = "a run's folder, or a project's (its latest run)"
+    resume = commands.add_parser(
+        "resume", help="go on with a run from its last checkpoint, or follow a live one"
+    )
+    resume.add_argument("run", type=Path, metavar="RUN", help=run_help)
+    stop = commands.add_parser("stop", help="let a live run save its state and end")
+    stop.add_argument("run", type=Path, metavar="RUN", help=run_help)
+    export = commands.add_parser("export", help="write a run's LoRA pair and verify it")
+    export.add_argument("run", type=Path, metavar="RUN", help=run_help)
+    export.add_argument("--step", type=int, metavar="N", help="checkpoint (default: the last)")
+    export.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder (default: exports in the run's folder)"
+    )
+    export.add_argument("--name", metavar="NAME", help="start of the files' names (default: the run's name)")

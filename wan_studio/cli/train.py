@@ -1,0 +1,184 @@
+"""`train`: from a folder of clips to a LoRA pair. Everything is checked before anything is written."""
+
+import argparse
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from trainer.protocol.job import MINIATURE
+from trainer.protocol.run_folder import RunFolder
+from wan_studio.cli.console import EXIT_DONE, say
+from wan_studio.cli.display import display_problem
+from wan_studio.cli.runs import follow_to_the_end
+from wan_studio.domain.job_builder import BuiltJob
+from wan_studio.domain.project import Project, Settings, checked_name
+from wan_studio.errors import AppError
+from wan_studio.paths import default_projects_folder
+from wan_studio.services.clip_import import import_clips
+from wan_studio.services.job_preparation import prepare_job
+from wan_studio.services.preset_store import settings_for
+from wan_studio.services.project_store import ProjectStore
+from wan_studio.services.run_process import start_run
+from wan_studio.services.run_store import RunStore, current_state
+from wan_studio.services.trainer_runtime import find_trainer_python
+
+NOTES_SHOWN = 20
+
+OpenWindow = Callable[[Path | None], int]
+
+
+class OutputFolderError(AppError):
+    """The project folder cannot be made or written."""
+
+    def __init__(self, folder: Path, problem: str) -> None:
+        super().__init__(
+            f"The project folder {folder} cannot be used: {problem}.", "Choose another with --out."
+        )
+
+
+class ModelFolderError(AppError):
+    """The base model's folder is not one."""
+
+    def __init__(self, folder: Path, problem: str) -> None:
+        super().__init__(
+            f"The model {folder} cannot be used: {problem}.",
+            "Give a folder in the diffusers layout (it holds model_index.json), or miniature.",
+        )
+
+
+class RunIsLiveError(AppError):
+    """The project trains already."""
+
+    def __init__(self, run: RunFolder) -> None:
+        super().__init__(
+            f"This project is training already: {run.path}.",
+            "Wait until it is done, stop it, or choose another project folder with --out.",
+        )
+
+
+def run_train(arguments: argparse.Namespace, open_window: OpenWindow) -> int:
+    """Train; returns the exit code.
+
+    Raises:
+        AppError: something that was given is wrong; nothing has been written.
+    """
+    base = checked_base(arguments.model)
+    clips = arguments.clips.expanduser().absolute()
+    name = checked_name(
+        arguments.name or re.sub(r'[\\/:*?"<>|\x00-\x1f]', "-", clips.name).strip(". ") or "lora"
+    )
+    folder = arguments.out.expanduser().absolute() if arguments.out else default_folder(f"{name}-lora")
+    store = ProjectStore(folder)
+    check_writable(folder)
+    project = import_clips(_project(arguments, store, name, base), [clips], store.captions_folder)
+    built = prepare_job(project, store, refuse_unreadable=not arguments.skip_unreadable)
+    return train_project(store, project, built, open_window, is_headless=arguments.headless)
+
+
+def train_project(
+    store: ProjectStore, project: Project, built: BuiltJob, open_window: OpenWindow, *, is_headless: bool
+) -> int:
+    """Save the project, start the run, and show it in the window or the terminal; returns the exit code."""
+    find_trainer_python()
+    runs = RunStore(store.runs_folder)
+    for run in runs.runs():
+        if not current_state(run).has_ended:
+            raise RunIsLiveError(run)
+    for note in built.notes[:NOTES_SHOWN]:
+        say(note)
+    if len(built.notes) > NOTES_SHOWN:
+        say(f"And {len(built.notes) - NOTES_SHOWN} more notes of this kind.")
+    store.save(project)
+    run = runs.new_run(project.name)
+    start_run(run, built.job)
+    say(f"Project: {store.folder}")
+    say(f"Run: {run.path}")
+    return show_run(store, run, open_window, is_headless=is_headless)
+
+
+def show_run(store: ProjectStore, run: RunFolder, open_window: OpenWindow, *, is_headless: bool) -> int:
+    """Show a live run in the window where there is a display, else in the terminal; returns the exit code."""
+    if is_headless or display_problem():
+        return follow_to_the_end(run)
+    open_window(store.folder)
+    if not current_state(run).has_ended:
+        say(f'The trainer goes on in the background. Follow it with: wan-studio resume "{run.path}"')
+    return EXIT_DONE
+
+
+def checked_base(model: str) -> str:
+    """The model as the job names it.
+
+    Raises:
+        ModelFolderError: it is not there, or not in the diffusers layout.
+    """
+    if model == MINIATURE:
+        return model
+    folder = Path(model).expanduser().absolute()
+    if not folder.is_dir():
+        raise ModelFolderError(folder, "there is no such folder")
+    if not (folder / "model_index.json").is_file():
+        raise ModelFolderError(folder, "it holds no model_index.json")
+    return str(folder)
+
+
+def default_folder(name: str) -> Path:
+    """A project folder of this name among the user's projects."""
+    return default_projects_folder() / name
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure that a folder can be made and written; leaves nothing behind.
+
+    Raises:
+        OutputFolderError: it cannot.
+    """
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise OutputFolderError(folder, f"{place} is a file")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise OutputFolderError(folder, f"{place} cannot be written ({error.strerror or error})") from error
+
+
+def _project(arguments: argparse.Namespace, store: ProjectStore, name: str, base: str) -> Project:
+    """The project to train: the one that is there, or a new one; what was given on the command line wins."""
+    if store.exists:
+        project = store.load()
+        is_same = (project.goal, project.settings.model.base) == (arguments.goal, base)
+        settings = project.settings if is_same else settings_for(arguments.goal, base)
+        say(f"Going on with the project in {store.folder}.")
+        name = checked_name(arguments.name) if arguments.name else project.name
+    else:
+        project, settings = Project(name=name), settings_for(arguments.goal, base)
+    trigger = project.trigger if arguments.trigger is None else arguments.trigger.strip()
+    for assignment in arguments.assignments:
+        key, _, value = assignment.partition("=")
+        match key.strip():
+            case "job.name":
+                name = checked_name(value.strip())
+            case "job.trigger":
+                trigger = value.strip()
+            case _:
+                settings = settings.with_text(assignment)
+    settings = _with_flags(settings, arguments)
+    return msgspec.structs.replace(
+        project, name=name, goal=arguments.goal, trigger=trigger, settings=settings
+    )
+
+
+def _with_flags(settings: Settings, arguments: argparse.Namespace) -> Settings:
+    if arguments.steps is not None:
+        settings = settings.with_values({"training": {"steps": arguments.steps}})
+    if arguments.frames is not None:
+        settings = settings.with_values({"datasets": {"num_frames": arguments.frames}})
+    if arguments.resolution is not None:
+        settings = settings.with_text(f"datasets.resolutions={arguments.resolution}")
+    return settings

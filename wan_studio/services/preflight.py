@@ -1,0 +1,102 @@
+"""Everything that is looked at before a run starts: what trains, what does not, what stands in the way."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.protocol.job import MINIATURE
+from wan_studio.domain.checks import Level
+from wan_studio.domain.job_builder import BuiltJob
+from wan_studio.domain.project import Project
+from wan_studio.errors import AppError
+from wan_studio.services.hardware_probe import disk_free_bytes
+from wan_studio.services.job_preparation import Progress, prepare_job
+from wan_studio.services.project_store import ProjectStore
+from wan_studio.services.trainer_runtime import TrainerMissingError, find_trainer_python
+
+_LEAST_FREE_BYTES = 2 * 2**30
+_MODEL_PARTS = ("transformer", "transformer_2", "text_encoder", "vae")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the review; without a level it is as it should be."""
+
+    text: str
+    level: Level | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """The outcome.
+
+    Attributes:
+        built: The job, when one could be made.
+    """
+
+    checks: tuple[Check, ...]
+    built: BuiltJob | None
+
+    @property
+    def blockers(self) -> tuple[Check, ...]:
+        """What stands in the way of a start."""
+        return tuple(check for check in self.checks if check.level is Level.BLOCKER)
+
+    @property
+    def can_start(self) -> bool:
+        """Whether a run may start."""
+        return self.built is not None and not self.blockers
+
+
+def run_preflight(project: Project, store: ProjectStore, on_progress: Progress | None = None) -> Preflight:
+    """Make the job and look at everything around it; writes nothing."""
+    checks: list[Check] = []
+    built: BuiltJob | None = None
+    try:
+        built = prepare_job(project, store, on_progress)
+    except AppError as error:
+        checks.append(Check(error.message, Level.BLOCKER, error.hint))
+    else:
+        used = sum(not clip.rejected for clip in project.clips)
+        trains = len(built.job.clips)
+        level = None if trains == used else Level.WARNING
+        checks.append(Check(f"{trains} of {used} clips train.", level))
+        checks += [Check(note, Level.NOTE) for note in built.notes]
+    checks.append(_model_check(project.settings.model.base))
+    checks.append(_trainer_check())
+    checks.append(_disk_check(store.folder))
+    return Preflight(tuple(checks), built)
+
+
+def _model_check(base: str) -> Check:
+    if base == MINIATURE:
+        return Check("The base model is the miniature that ships with the app.")
+    folder = Path(base)
+    if not folder.is_dir():
+        return Check(
+            f"The model folder {base} does not exist.", Level.BLOCKER, "Choose it on the Hardware page."
+        )
+    missing = [part for part in ("model_index.json", *_MODEL_PARTS) if not (folder / part).exists()]
+    if missing:
+        return Check(
+            f"The model folder {base} lacks {', '.join(missing)}.",
+            Level.BLOCKER,
+            "Choose a folder of Wan 2.2 I2V A14B in the diffusers layout on the Hardware page.",
+        )
+    return Check(f"The base model is in {base}.")
+
+
+def _trainer_check() -> Check:
+    try:
+        python = find_trainer_python()
+    except TrainerMissingError as error:
+        return Check(error.message, Level.BLOCKER, error.hint)
+    return Check(f"The trainer runs with {python}.")
+
+
+def _disk_check(folder: Path) -> Check:
+    free_bytes = disk_free_bytes(folder)
+    text = f"{free_bytes / 2**30:.1f} GB are free on the project's disk."
+    if free_bytes < _LEAST_FREE_BYTES:
+        return Check(text, Level.WARNING, "Checkpoints and previews may need more.")
+    return Check(text)

@@ -1,0 +1,159 @@
+"""A project on disk: `project.json`, its dated backups, and the folders around it."""
+
+import contextlib
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from trainer.protocol.wire import to_json, write_atomic
+from wan_studio.domain.project import FORMAT_VERSION, Project
+from wan_studio.errors import AppError
+
+BACKUPS_KEPT = 7
+
+
+class ProjectFileError(AppError):
+    """A project cannot be read or written.
+
+    Attributes:
+        path: The file.
+        backup: The last good copy, when there is one.
+    """
+
+    def __init__(self, path: Path, problem: str, hint: str = "", backup: Path | None = None) -> None:
+        if backup is not None:
+            hint = f"{hint} The last good copy is {backup}.".strip()
+        super().__init__(f"{path} {problem}", hint)
+        self.path = path
+        self.backup = backup
+
+
+class _Version(Struct):
+    format_version: int = 1
+
+
+class ProjectStore:
+    """One project's folder; makes nothing until asked to save."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+
+    @property
+    def project_file(self) -> Path:
+        return self.folder / "project.json"
+
+    @property
+    def runs_folder(self) -> Path:
+        return self.folder / "runs"
+
+    @property
+    def cache_folder(self) -> Path:
+        return self.folder / "cache"
+
+    @property
+    def captions_folder(self) -> Path:
+        """For captions of clips whose own folder cannot be written."""
+        return self.folder / "captions"
+
+    @property
+    def backups_folder(self) -> Path:
+        return self.folder / "backups"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a project file, readable or not."""
+        return self.project_file.is_file()
+
+    def load(self) -> Project:
+        """Read the project.
+
+        Raises:
+            ProjectFileError: missing, damaged, or made by a newer version.
+        """
+        try:
+            content = self.project_file.read_bytes()
+        except FileNotFoundError as error:
+            raise ProjectFileError(
+                self.project_file, "does not exist.", "Choose a project folder, or start a new project."
+            ) from error
+        except OSError as error:
+            raise ProjectFileError(
+                self.project_file,
+                f"cannot be read ({error.strerror or error}).",
+                "Check the file's permissions.",
+            ) from error
+        self._refuse_newer(content)
+        try:
+            return msgspec.json.decode(content, type=Project)
+        except (msgspec.DecodeError, UnicodeDecodeError, AppError) as error:
+            raise ProjectFileError(
+                self.project_file,
+                f"is damaged: {error}.",
+                "Restore a backup, or mend the file.",
+                backup=next(iter(self.backups()), None),
+            ) from error
+
+    def save(self, project: Project) -> None:
+        """Write the project, atomically; what was there before becomes the day's backup.
+
+        Raises:
+            ProjectFileError: the folder cannot be written, or holds a newer version's project.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.exists:
+                old = self.project_file.read_bytes()
+                self._refuse_newer(old)
+                self._keep(old)
+            write_atomic(self.project_file, to_json(project, pretty=True))
+        except OSError as error:
+            raise ProjectFileError(
+                self.project_file,
+                f"cannot be written ({error.strerror or error}).",
+                "Check the folder's permissions and the free space, or choose another folder.",
+            ) from error
+
+    def backups(self) -> list[Path]:
+        """Good older states of the project, newest first."""
+        return sorted(self.backups_folder.glob("project-*.json"), reverse=True)
+
+    def restore(self, backup: Path) -> Project:
+        """Put a backup in the project's place; the damaged file stays beside it.
+
+        Raises:
+            ProjectFileError: the backup cannot be read, or the folder not be written.
+        """
+        try:
+            project = msgspec.json.decode(backup.read_bytes(), type=Project)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, AppError) as error:
+            raise ProjectFileError(backup, f"cannot be restored: {error}.") from error
+        self.save(project)
+        return project
+
+    def _refuse_newer(self, content: bytes) -> None:
+        try:
+            version = msgspec.json.decode(content, type=_Version).format_version
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return
+        if version > FORMAT_VERSION:
+            raise ProjectFileError(
+                self.project_file,
+                f"was made by a newer Wan Studio (format {version}; this one reads up to {FORMAT_VERSION}).",
+                "Open it with that version, or update Wan Studio.",
+            )
+
+    def _keep(self, content: bytes) -> None:
+        """Back up a good state; a damaged one is set aside instead and never replaces a good one."""
+        try:
+            msgspec.json.decode(content, type=Project)
+        except (msgspec.DecodeError, UnicodeDecodeError, AppError):
+            write_atomic(self.project_file.with_name("project.damaged.json"), content)
+            return
+        self.backups_folder.mkdir(exist_ok=True)
+        today = datetime.now().astimezone().strftime("%Y-%m-%d")
+        write_atomic(self.backups_folder / f"project-{today}.json", content)
+        for old in self.backups()[BACKUPS_KEPT:]:
+            with contextlib.suppress(OSError):
+                old.unlink()

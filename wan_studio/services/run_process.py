@@ -1,0 +1,247 @@
+"""Starts the trainer so that it outlives whoever started it, and knows whether it still runs."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+from msgspec import Struct
+
+from trainer.protocol.job import JobSpec
+from trainer.protocol.run_folder import RunFolder
+from trainer.protocol.wire import WireError, read_json, write_json
+from wan_studio.errors import AppError
+from wan_studio.services.trainer_runtime import trainer_command, trainer_environment
+
+_started: dict[int, subprocess.Popen[bytes]] = {}
+"""Our own children by their pid: asked for their end, so that none stays as a zombie."""
+
+
+class RunStartError(AppError):
+    """The trainer cannot be started on a run folder."""
+
+    def __init__(self, run: RunFolder, problem: str, hint: str) -> None:
+        super().__init__(f"The run in {run.path} cannot be started: {problem}", hint)
+
+
+class RunBusyError(AppError):
+    """A trainer works on this run already."""
+
+    def __init__(self, run: RunFolder) -> None:
+        super().__init__(
+            f"A trainer already works on the run in {run.path}.", "Stop it first, or wait until it is done."
+        )
+
+
+class ExportError(AppError):
+    """The trainer could not export."""
+
+    def __init__(self, run: RunFolder, message: str) -> None:
+        super().__init__(
+            f"The LoRA files of {run.path.name} could not be exported: {message}",
+            f"The trainer's own words are in {run.log_file}.",
+        )
+
+
+class ProcessRecord(Struct, frozen=True, kw_only=True):
+    """Which process was started last for a run.
+
+    Attributes:
+        pid: Its number.
+        created: When the operating system says that it began; tells it from a later one of the same number.
+        started: When it was started, seconds since the epoch.
+    """
+
+    pid: int
+    created: float
+    started: float
+
+
+def start_run(run: RunFolder, job: JobSpec, command: Sequence[str] | None = None) -> None:
+    """Write the job and start the trainer on it; returns at once.
+
+    Args:
+        run: A new run folder.
+        job: What to train; never changes afterwards.
+        command: Another command line than the trainer's.
+
+    Raises:
+        TrainerMissingError: there is no Python with torch.
+        RunStartError: the folder cannot be written, has a job already, or the process does not start.
+    """
+    command = command or trainer_command("run", str(run.job_file), "--run-dir", str(run.path))
+    try:
+        run.create(job)
+    except FileExistsError as error:
+        raise RunStartError(run, "it has a job already.", "Resume it, or start a new run.") from error
+    except OSError as error:
+        raise RunStartError(
+            run,
+            f"the folder cannot be written ({error.strerror or error}).",
+            "Check its permissions and the free space.",
+        ) from error
+    _start(run, command)
+
+
+def resume_run(run: RunFolder, command: Sequence[str] | None = None, patience_seconds: float = 5.0) -> None:
+    """Start the trainer from the run's last checkpoint; returns at once.
+
+    Args:
+        run: A run that has ended.
+        command: Another command line than the trainer's.
+        patience_seconds: How long to wait for a trainer that has said its last word but is still ending.
+
+    Raises:
+        TrainerMissingError: there is no Python with torch.
+        RunBusyError: a trainer works on it.
+        RunStartError: there is no job in it, or the process does not start.
+    """
+    if not run.job_file.is_file():
+        raise RunStartError(run, "it has no job.json.", "Choose a run's own folder.")
+    deadline = time.monotonic() + patience_seconds
+    while run.is_alive() or process_runs(run):
+        if time.monotonic() >= deadline:
+            raise RunBusyError(run)
+        time.sleep(0.05)
+    _start(run, command or trainer_command("resume", str(run.path)))
+
+
+def export_run(
+    run: RunFolder, step: int | None = None, out: Path | None = None, name: str | None = None
+) -> list[Path]:
+    """Write and verify the LoRA files of a checkpoint; waits for it (seconds).
+
+    Args:
+        run: A run with a checkpoint.
+        step: Which checkpoint; None takes the last.
+        out: Folder for the files; None takes the run's exports folder.
+        name: Start of the files' names; None takes the job's name.
+
+    Raises:
+        TrainerMissingError: there is no Python with torch.
+        ExportError: there is no such checkpoint, the folder cannot be written, or a file is wrong.
+    """
+    arguments = ["export", str(run.path)]
+    arguments += ["--step", str(step)] if step is not None else []
+    arguments += ["--out", str(out)] if out is not None else []
+    arguments += ["--name", name] if name else []
+    result = subprocess.run(
+        trainer_command(*arguments),
+        env=trainer_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+    )
+    _append_log(run, f"{result.stderr}\n" if result.stderr.strip() else "")
+    lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
+    if result.returncode != 0 or not lines:
+        words = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+        raise ExportError(run, words[-1] if words else f"the trainer ended with code {result.returncode}.")
+    return [Path(line) for line in lines]
+
+
+def process_record(run: RunFolder) -> ProcessRecord | None:
+    """The process started last for this run; None where none was started by the app."""
+    try:
+        return read_json(_record_file(run), ProcessRecord)
+    except WireError:
+        return None
+
+
+def process_runs(run: RunFolder) -> bool:
+    """Whether the process that was started last for this run still runs, on this machine."""
+    record = process_record(run)
+    if record is None:
+        return False
+    child = _started.get(record.pid)
+    if child is not None and child.poll() is not None:
+        del _started[record.pid]
+        return False
+    try:
+        process = psutil.Process(record.pid)
+        is_same = abs(process.create_time() - record.created) < 1.0
+        return is_same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def kill_run(run: RunFolder) -> bool:
+    """End the run's process at once, with its children; True when there was one.
+
+    The last resort: what was trained since the last checkpoint is lost.
+    """
+    record = process_record(run)
+    if record is None or not process_runs(run):
+        return False
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(record.pid)
+        for child in process.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        process.kill()
+    return True
+
+
+def _start(run: RunFolder, command: Sequence[str]) -> None:
+    try:
+        # Whatever the log ends with belongs to this start.
+        _append_log(run, f"\n{time.strftime('%Y-%m-%d %H:%M:%S')} starts: {' '.join(command)}\n")
+        started = time.time()
+        with run.log_file.open("ab") as log:
+            child = _detached(command, run, log.fileno())
+        _started[child.pid] = child
+        write_json(_record_file(run), _record(child.pid, started))
+    except OSError as error:
+        raise RunStartError(
+            run,
+            f"the trainer does not start ({error.strerror or error}).",
+            "Check the folder's permissions, and the installation with: wan-studio doctor",
+        ) from error
+
+
+def _detached(command: Sequence[str], run: RunFolder, output: int) -> subprocess.Popen[bytes]:
+    """A process with a session of its own: closing the window or the terminal does not reach it."""
+    if sys.platform == "win32":  # pragma: no cover - Windows
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
+        try:
+            return _popen(command, run, output, flags | subprocess.CREATE_BREAKAWAY_FROM_JOB)
+        except PermissionError:
+            # The job object that we live in lets nobody out; then we stay in it.
+            return _popen(command, run, output, flags)
+    return _popen(command, run, output, 0)
+
+
+def _popen(command: Sequence[str], run: RunFolder, output: int, flags: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        cwd=run.path,
+        env=trainer_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        creationflags=flags,
+    )
+
+
+def _record(pid: int, started: float) -> ProcessRecord:
+    created = 0.0
+    with contextlib.suppress(psutil.Error):
+        created = psutil.Process(pid).create_time()
+    return ProcessRecord(pid=pid, created=created, started=started)
+
+
+def _record_file(run: RunFolder) -> Path:
+    return run.path / "process.json"
+
+
+def _append_log(run: RunFolder, text: str) -> None:
+    if text:
+        with run.log_file.open("ab") as log:
+            log.write(text.encode("utf-8", "replace"))

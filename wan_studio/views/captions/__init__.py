@@ -1,0 +1,1 @@
+"""Captions page: the text beside each clip."""

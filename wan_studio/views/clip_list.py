@@ -1,0 +1,64 @@
+"""How a clip looks in a narrow list: name and state in one row."""
+
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
+from PySide6.QtGui import QColor, QPainter, QPixmap
+from PySide6.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
+
+from wan_studio.domain.checks import Level, Problem
+from wan_studio.models.clip_list_model import ClipRole
+from wan_studio.views.theme import ToneName, icon, tone, tones
+
+_HEIGHT = 44
+_MARKS: dict[Level, tuple[str, ToneName]] = {
+    Level.NOTE: ("info", "muted"),
+    Level.WARNING: ("warning-circle", "warn"),
+    Level.BLOCKER: ("x-circle", "bad"),
+}
+
+
+class ClipRowDelegate(QStyledItemDelegate):
+    """Draws one row: small poster, name, the worst problem's sign."""
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> QSize:
+        """Every row has one height."""
+        del option, index
+        return QSize(160, _HEIGHT)
+
+    def paint(
+        self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex
+    ) -> None:
+        """Draw the row."""
+        painter.save()
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        box: QRect = option.rect.adjusted(0, 1, 0, -1)  # type: ignore[attr-defined]
+        state: QStyle.StateFlag = option.state  # type: ignore[attr-defined]
+        if state & QStyle.StateFlag.State_Selected:
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(QColor(tones().accent_soft))
+            painter.drawRoundedRect(box, 6, 6)
+        if index.data(ClipRole.REJECTED):
+            painter.setOpacity(0.45)
+        picture = QRect(box.left() + 5, box.top() + 5, 56, box.height() - 10)
+        poster: QPixmap | None = index.data(ClipRole.POSTER)
+        painter.fillRect(picture, QColor(tones().video))
+        if poster is not None:
+            fitted = poster.size().scaled(picture.size(), Qt.AspectRatioMode.KeepAspectRatio)
+            inner = QRect(0, 0, fitted.width(), fitted.height())
+            inner.moveCenter(picture.center())
+            painter.drawPixmap(inner, poster)
+        problems: tuple[Problem, ...] = index.data(ClipRole.PROBLEMS) or ()
+        words = QRect(picture.right() + 11, box.top(), box.right() - picture.right() - 44, box.height())
+        painter.setPen(tone("text"))
+        shown = painter.fontMetrics().elidedText(
+            str(index.data()), Qt.TextElideMode.ElideMiddle, words.width()
+        )
+        painter.drawText(words, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, shown)
+        if index.data(ClipRole.REJECTED):
+            name, tone_name = "prohibit", "muted"
+        elif problems:
+            name, tone_name = _MARKS[problems[0].level]
+        else:
+            name, tone_name = "check-circle", "good"
+        icon(name, tone_name).paint(painter, box.right() - 26, box.center().y() - 8, 18, 18)
+        painter.restore()

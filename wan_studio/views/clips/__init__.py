@@ -1,0 +1,1 @@
+"""Clips page: what trains, with pictures and problems."""

@@ -1,0 +1,1 @@
+"""Goal page: what the LoRA learns, its name and trigger word."""

@@ -1,0 +1,1 @@
+"""Hardware page: this machine and the base model."""

@@ -1,0 +1,214 @@
+"""What this machine has, and which base model trains."""
+
+from pathlib import Path
+
+import msgspec
+from PySide6.QtWidgets import (
+    QButtonGroup,
+    QFileDialog,
+    QGridLayout,
+    QLabel,
+    QRadioButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from trainer.protocol.job import MINIATURE
+from wan_studio.bridge.workbench import Workbench
+from wan_studio.domain.checks import Step
+from wan_studio.domain.preset_change import carried_over
+from wan_studio.services.hardware_probe import GpuSnapshot, HardwareSnapshot
+from wan_studio.services.preset_store import settings_for
+from wan_studio.undo.edits import edit_project
+from wan_studio.views.hardware_strip import Meter
+from wan_studio.views.page import Page, Primary
+from wan_studio.views.theme import GRID, numeric_font
+from wan_studio.views.widgets import ElidedLabel, IconLabel, button, card, label, readable, row, scrolled
+from wan_studio.views.wording import gigabytes
+
+
+class HardwarePage(Page):
+    """GPU, memory and disk as they are now, and the model."""
+
+    step = Step.HARDWARE
+    title = "Hardware"
+    subtitle = "What this machine has now, and the base model that the LoRA is made for."
+
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__(bench)
+        self._build()
+        bench.hardware.snapshot_taken.connect(self._show_snapshot)
+        bench.session.project_changed.connect(self._renew)
+        if bench.hardware.latest is not None:
+            self._show_snapshot(bench.hardware.latest)
+        self._renew()
+
+    def primary(self) -> Primary | None:
+        """On to the settings."""
+        return Primary("Continue to training", icon_name="arrow-right")
+
+    def run_primary(self) -> None:
+        """On to the settings."""
+        self.step_wanted.emit(Step.TRAINING)
+
+    def choose_folder(self) -> None:
+        """Ask for the model's folder."""
+        chosen = QFileDialog.getExistingDirectory(self, "Folder of the Wan 2.2 I2V A14B model")
+        if chosen:
+            self._set_base(chosen)
+        else:
+            self._renew()
+
+    def _build(self) -> None:
+        self._gpu_icon = IconLabel("cpu", "accent", 24)
+        self._gpu_name = label("Looking at the hardware", "section")
+        self._gpu_text = label("", "muted", wrap=True)
+        meters = QGridLayout()
+        meters.setHorizontalSpacing(2 * GRID)
+        meters.setVerticalSpacing(GRID)
+        self._meters: dict[str, Meter] = {}
+        self._figures: dict[str, QLabel] = {}
+        for at, name in enumerate(("VRAM", "GPU load", "RAM", "Disk")):
+            meter, figure = Meter(name, 220), label("", "body")
+            figure.setFont(numeric_font())
+            words = label(name, "muted")
+            for column, part in enumerate((words, meter, figure)):
+                meters.addWidget(part, at, column)
+            self._meters[name], self._figures[name] = meter, figure
+        meters.setColumnMinimumWidth(0, 88)
+        meters.setColumnStretch(2, 1)
+        head = row(self._gpu_icon, self._gpu_name, None)
+        machine = card(head, self._gpu_text, meters, gap=GRID + 4)
+        self._miniature = QRadioButton("Miniature, to try everything")
+        self._folder = QRadioButton("Wan 2.2 I2V A14B from a folder")
+        group = QButtonGroup(self)
+        group.addButton(self._miniature)
+        group.addButton(self._folder)
+        self._miniature.clicked.connect(lambda: self._set_base(MINIATURE))
+        self._folder.clicked.connect(self._on_folder_chosen)
+        self._path = ElidedLabel("", "muted")
+        self._choose = button("Choose folder…", self.choose_folder, icon_name="folder-open")
+        path_row = row(self._path, self._choose)
+        path_row.setContentsMargins(26, 0, 0, 0)
+        path_row.setStretch(0, 1)
+        self._model_note = label("", "warn", wrap=True)
+        words = label(
+            "The same network in small, shipped with the app. It trains on a CPU in minutes; its pictures are "
+            "coloured noise, but every step from clips to files is the real one.",
+            "muted",
+            wrap=True,
+        )
+        words.setContentsMargins(26, 0, 0, 0)
+        layout_words = label(
+            "A folder in the diffusers layout: model_index.json, transformer, transformer_2, text_encoder, vae.",
+            "muted",
+            wrap=True,
+        )
+        layout_words.setContentsMargins(26, 0, 0, 0)
+        model = card(
+            label("Base model", "section"),
+            self._miniature,
+            words,
+            self._folder,
+            layout_words,
+            path_row,
+            self._model_note,
+        )
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2 * GRID)
+        layout.addWidget(machine)
+        layout.addWidget(model)
+        layout.addStretch(1)
+        self.add(scrolled(readable(content, 760), name="Hardware"), 1)
+
+    def _show_snapshot(self, snapshot: HardwareSnapshot) -> None:
+        gpu = snapshot.gpus[0] if snapshot.gpus else None
+        self._gpu_icon.show_icon("cpu" if gpu else "warning-circle", "accent" if gpu else "warn")
+        self._gpu_name.setText(gpu.name if gpu else "No NVIDIA GPU")
+        self._gpu_text.setText(_gpu_text(snapshot, gpu))
+        if gpu is not None:
+            self._show_meter(
+                "VRAM",
+                gpu.vram_used_bytes / max(gpu.vram_total_bytes, 1),
+                f"{gigabytes(gpu.vram_total_bytes - gpu.vram_used_bytes)} free of {gigabytes(gpu.vram_total_bytes)}",
+            )
+            load = gpu.utilization_percent
+            self._show_meter(
+                "GPU load", (load or 0) / 100, "not told by the driver" if load is None else f"{load} %"
+            )
+        else:
+            self._show_meter("VRAM", 0.0, "none")
+            self._show_meter("GPU load", 0.0, "none")
+        total = max(snapshot.ram_total_bytes, 1)
+        self._show_meter(
+            "RAM",
+            1 - snapshot.ram_available_bytes / total,
+            f"{gigabytes(snapshot.ram_available_bytes)} free of {gigabytes(total)}",
+        )
+        self._figures["Disk"].setText(f"{gigabytes(snapshot.disk_free_bytes)} free for projects")
+        self._meters["Disk"].setVisible(False)
+        self._renew_note(has_gpu=gpu is not None)
+
+    def _show_meter(self, name: str, share: float, text: str) -> None:
+        self._meters[name].set_share(share)
+        self._figures[name].setText(text)
+
+    def _renew(self) -> None:
+        if not self.session.is_open:
+            return
+        base = self.session.project.settings.model.base
+        is_miniature = base == MINIATURE
+        (self._miniature if is_miniature else self._folder).setChecked(True)
+        known = self.bench.settings.values.get("model_folder", "")
+        self._path.set_text(known or "No folder chosen" if is_miniature else base)
+        latest = self.bench.hardware.latest
+        self._renew_note(has_gpu=latest is None or bool(latest.gpus))
+
+    def _renew_note(self, *, has_gpu: bool) -> None:
+        needs_gpu = self.session.is_open and self.session.project.settings.model.base != MINIATURE
+        self._model_note.setVisible(needs_gpu and not has_gpu)
+        self._model_note.setText(
+            "The A14B model needs an NVIDIA GPU to train. The job can be prepared here and trained elsewhere."
+        )
+
+    def _on_folder_chosen(self) -> None:
+        known = self.bench.settings.values.get("model_folder", "")
+        if known and Path(known).is_dir():
+            self._set_base(known)
+        else:
+            self.choose_folder()
+
+    def _set_base(self, base: str) -> None:
+        project = self.session.project
+        if base != MINIATURE:
+            self.bench.remember_value("model_folder", base)
+        if base == project.settings.model.base:
+            self._renew()
+            return
+        old = project.settings
+        settings = carried_over(
+            old, settings_for(project.goal, old.model.base), settings_for(project.goal, base)
+        )
+        edit_project(self.session, "Choose base model", msgspec.structs.replace(project, settings=settings))
+
+
+def _gpu_text(snapshot: HardwareSnapshot, gpu: GpuSnapshot | None) -> str:
+    if gpu is None:
+        return (
+            f"{snapshot.gpu_problem} Clips, trims and captions can be prepared here all the same, and the "
+            "miniature trains on the CPU."
+        )
+    figures = []
+    if gpu.temperature_celsius is not None:
+        figures.append(f"{gpu.temperature_celsius} °C")
+    if gpu.power_watts is not None:
+        figures.append(f"{gpu.power_watts:.0f} W")
+    others = f" {len(snapshot.gpus) - 1} more in this machine." if len(snapshot.gpus) > 1 else ""
+    return f"GPU {gpu.index}, {', '.join(figures)}.{others}" if figures else f"GPU {gpu.index}.{others}"
+
+
+def make_page(bench: Workbench) -> Page:
+    """The page."""
+    return HardwarePage(bench)

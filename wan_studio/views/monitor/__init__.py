@@ -1,0 +1,1 @@
+"""Monitor page: a run at work."""

@@ -1,0 +1,376 @@
+"""A run at work: how far it is, its loss, when it is done, its log, and the buttons that steer it."""
+
+from collections.abc import Callable
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QGridLayout,
+    QLabel,
+    QPlainTextEdit,
+    QProgressBar,
+    QSlider,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from trainer.protocol.commands import Pause, PreviewNow, SaveNow, Stop, Unpause
+from trainer.protocol.events import Phase
+from trainer.protocol.job import Expert
+from wan_studio.bridge.run_watcher import WatchedRun
+from wan_studio.bridge.workbench import Workbench
+from wan_studio.domain.checks import Step
+from wan_studio.domain.run_state import Outcome, RunState
+from wan_studio.models.run_list_model import RunListModel
+from wan_studio.views.monitor.loss_plot import LossPlot, smoothed
+from wan_studio.views.page import Page, Primary
+from wan_studio.views.theme import GRID, expert_label, expert_tone, fixed_font, numeric_font
+from wan_studio.views.widgets import (
+    EmptyState,
+    Expander,
+    IconLabel,
+    button,
+    card,
+    label,
+    row,
+    set_role,
+    show_in_files,
+)
+from wan_studio.views.wording import (
+    OUTCOME_WORDS,
+    PHASE_NAMES,
+    count,
+    duration,
+    finish_time,
+    gigabytes,
+    seconds_per_step,
+)
+
+_SLIDER_MOST = 99
+
+
+class MonitorPage(Page):
+    """Everything is drawn from the run's state; the page itself knows nothing."""
+
+    step = Step.MONITOR
+    title = "Monitor"
+
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__(bench)
+        self._watched: WatchedRun | None = None
+        self._asked = ""
+        self._build()
+        bench.runs.state_changed.connect(self._show)
+        bench.runs.busy_changed.connect(lambda _: self._renew_buttons())
+        self._show(bench.runs.watched)
+
+    def handlers(self) -> dict[str, Callable[[], object]]:
+        """What the menu's actions do here."""
+        return {"run.stop": self.stop, "run.pause": self.pause_or_continue, "run.save": self.save_now}
+
+    def primary(self) -> Primary | None:
+        """The results, once there are some."""
+        if self._watched is None or not self._watched.state.checkpoints:
+            return None
+        return Primary("Open results", icon_name="arrow-right")
+
+    def run_primary(self) -> None:
+        """The results."""
+        self.step_wanted.emit(Step.RESULTS)
+
+    def enter(self) -> None:
+        """Other runs may have come."""
+        self.bench.runs.rescan()
+
+    def stop(self) -> None:
+        """Ask the trainer to save and end."""
+        self._ask(Stop(), "Stopping after this step; the state is saved first.")
+
+    def pause_or_continue(self) -> None:
+        """Ask the trainer to save and wait, or to go on."""
+        if self._watched is not None and self._watched.state.outcome is Outcome.PAUSED:
+            self._ask(Unpause(), "Going on.")
+        else:
+            self._ask(Pause(), "Pausing after this step; the state is saved first.")
+
+    def save_now(self) -> None:
+        """Ask the trainer for a checkpoint."""
+        self._ask(SaveNow(), "Saving a checkpoint after this step.")
+
+    def preview_now(self) -> None:
+        """Ask the trainer for previews."""
+        self._ask(PreviewNow(), "Rendering previews after this step.")
+
+    def _build(self) -> None:
+        self._runs = QComboBox()
+        self._runs.setModel(RunListModel(self.bench.runs, self))
+        self._runs.setAccessibleName("Run")
+        self._runs.setMinimumWidth(220)
+        self._runs.activated.connect(self._on_run_chosen)
+        self.header_tools.addWidget(self._runs)
+        body = QWidget()
+        layout = QVBoxLayout(body)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2 * GRID)
+        layout.addWidget(self._build_status())
+        layout.addWidget(self._build_trouble())
+        layout.addWidget(self._build_plot(), 1)
+        layout.addWidget(self._build_log())
+        self._empty = EmptyState(
+            "chart-line",
+            "No run yet",
+            "Start one from the review; it is shown here live. Closing the window does not stop it.",
+            button("Go to review", lambda: self.step_wanted.emit(Step.REVIEW)),
+        )
+        self._stack = QStackedWidget()
+        self._stack.addWidget(self._empty)
+        self._stack.addWidget(body)
+        self.add(self._stack, 1)
+
+    def _build_status(self) -> QFrame:
+        self._icon = IconLabel("clock", "muted", 24)
+        self._headline = label("", "section")
+        self._phase = label("", "muted")
+        self._phase.setFont(numeric_font())
+        self._bar = QProgressBar()
+        self._bar.setTextVisible(False)
+        self._bar.setAccessibleName("Progress")
+        self._facts: dict[str, QLabel] = {}
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(4 * GRID)
+        grid.setVerticalSpacing(2)
+        for at, name in enumerate(
+            ("Step", "Time left", "Done about", "A step takes", "Learning rate", "Peak VRAM")
+        ):
+            value = label("")
+            value.setFont(numeric_font(11.5))
+            value.setAccessibleName(name)
+            self._facts[name] = value
+            grid.addWidget(label(name, "muted"), 0, at)
+            grid.addWidget(value, 1, at)
+            grid.setColumnStretch(at, 1)
+        self._stop = button(
+            "Stop", self.stop, icon_name="stop", tip="Save and end the run; it can be resumed"
+        )
+        self._pause = button("Pause", self.pause_or_continue, icon_name="pause", tip="Save and wait")
+        self._save = button("Save now", self.save_now, icon_name="floppy-disk", tip="Save a checkpoint")
+        self._preview = button("Preview now", self.preview_now, icon_name="eye", tip="Render the previews")
+        self._answer = label("", "muted")
+        titles = QVBoxLayout()
+        titles.setSpacing(0)
+        titles.addWidget(self._headline)
+        titles.addWidget(self._phase)
+        head = row(self._icon, titles, None, self._pause, self._save, self._preview, self._stop)
+        return card(head, self._bar, grid, self._answer, gap=GRID + 4)
+
+    def _build_trouble(self) -> QFrame:
+        self._trouble_title = label("", "section")
+        self._trouble_text = label("", wrap=True)
+        self._trouble_text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._trouble_hint = label("", "muted", wrap=True)
+        self._resume = button("Resume", self.bench.runs.resume, role="primary", icon_name="play")
+        folder = button("Show run folder", self._show_folder, icon_name="folder-open")
+        self._trouble_icon = IconLabel("x-circle", "bad", 24)
+        texts = QVBoxLayout()
+        texts.setSpacing(GRID // 2)
+        for part in (self._trouble_title, self._trouble_text, self._trouble_hint):
+            texts.addWidget(part)
+        content = row(self._trouble_icon, texts, folder, self._resume, gap=2 * GRID)
+        content.setStretch(1, 1)
+        content.setAlignment(self._trouble_icon, Qt.AlignmentFlag.AlignTop)
+        self._trouble = card(content)
+        return self._trouble
+
+    def _build_plot(self) -> QFrame:
+        self._plot = LossPlot()
+        self._plot.setMinimumHeight(160)
+        self._legend: dict[Expert, QLabel] = {}
+        legend = []
+        for expert in Expert:
+            words = label(expert_label(expert))
+            words.setFont(numeric_font(bold=True))
+            self._legend[expert] = words
+            legend.append(words)
+        slider = QSlider(Qt.Orientation.Horizontal)
+        slider.setRange(0, _SLIDER_MOST)
+        slider.setValue(90)
+        slider.setFixedWidth(120)
+        slider.setAccessibleName("Smoothing")
+        slider.valueChanged.connect(lambda value: self._plot.set_smoothing(value / 100))
+        head = row(label("Loss", "section"), None, *legend, label("Smoothing", "muted"), slider, gap=2 * GRID)
+        return card(head, self._plot)
+
+    def _build_log(self) -> Expander:
+        self._log = QPlainTextEdit()
+        self._log.setReadOnly(True)
+        self._log.setFont(fixed_font())
+        self._log.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        self._log.setAccessibleName("Log")
+        self._log.setFixedHeight(144)
+        name = "monitor.log"
+        self._log_expander = Expander("Log", self._log, is_open=name in self.bench.settings.open_expanders)
+        self._log_expander.toggled.connect(
+            lambda is_open: self.bench.remember_expander(name, is_open=is_open)
+        )
+        return self._log_expander
+
+    def changeEvent(self, event: object) -> None:
+        """The plot takes the scheme's colours."""
+        super().changeEvent(event)  # type: ignore[arg-type]
+        if hasattr(self, "_plot") and event.type() is event.Type.PaletteChange:  # type: ignore[attr-defined]
+            self._plot.restyle()
+            self._renew_legend()
+
+    def _show(self, watched: WatchedRun | None) -> None:
+        self._watched = watched
+        self._stack.setCurrentIndex(0 if watched is None else 1)
+        self._runs.setVisible(watched is not None)
+        if watched is not None:
+            at = max(0, self._runs.findText(watched.run.path.name))
+            self._runs.setCurrentIndex(at)
+            self._show_state(watched)
+            self._show_log(watched.log_tail)
+        self._renew_buttons()
+        self.primary_changed.emit()
+
+    def _show_state(self, watched: WatchedRun) -> None:
+        state = watched.state
+        words, icon_name, tone_name = OUTCOME_WORDS[state.outcome]
+        if not watched.is_read:
+            words = "Reading the run"
+        elif watched.is_starting:
+            words = "Starting the trainer"
+        elif state.outcome is Outcome.RUNNING and state.expert is not None:
+            words = f"Training, {expert_label(state.expert).lower()} expert"
+        self._icon.show_icon(icon_name, tone_name)
+        self._headline.setText(words)
+        self._phase.setText(_phase_text(state))
+        self._phase.setVisible(bool(self._phase.text()))
+        self._show_bar(watched)
+        facts = self._facts
+        facts["Step"].setText(f"{state.step} of {state.total_steps}" if state.total_steps else "–")
+        left = state.seconds_left if watched.is_running else None
+        facts["Time left"].setText(duration(left) if left is not None else "–")
+        facts["Done about"].setText(finish_time(left) if left is not None else "–")
+        pace = state.seconds_per_step
+        facts["A step takes"].setText(seconds_per_step(pace) if pace else "–")
+        facts["Learning rate"].setText(f"{state.learning_rate:g}" if state.learning_rate else "–")
+        facts["Peak VRAM"].setText(gigabytes(state.peak_vram_bytes) if state.peak_vram_bytes else "–")
+        self._plot.show_losses(state.losses)
+        self._renew_legend()
+        is_over = state.outcome in (Outcome.FAILED, Outcome.CRASHED, Outcome.STOPPED)
+        latest_warning = state.warnings[-1] if state.warnings and watched.is_running else None
+        self._trouble.setVisible(is_over or latest_warning is not None)
+        if is_over:
+            self._show_trouble(state)
+        elif latest_warning is not None:
+            self._trouble_icon.show_icon("warning", "warn")
+            self._trouble_title.setText(count(len(state.warnings), "warning"))
+            self._trouble_text.setText(latest_warning.message)
+            self._trouble_hint.setText(latest_warning.hint)
+            self._resume.hide()
+
+    def _show_trouble(self, state: RunState) -> None:
+        words, icon_name, tone_name = OUTCOME_WORDS[state.outcome]
+        self._trouble_icon.show_icon(icon_name, tone_name)
+        self._trouble_title.setText(f"{words} at step {state.step}")
+        self._trouble_text.setText(state.summary)
+        kept = f"The last checkpoint is step {state.checkpoints[-1].step}." if state.checkpoints else ""
+        self._trouble_hint.setText(f"{state.hint} {kept}".strip())
+        self._resume.show()
+        text = f"Resume from step {state.checkpoints[-1].step}" if state.checkpoints else "Start again"
+        self._resume.setText(text)
+        self._resume.setAccessibleName(text)
+
+    def _show_bar(self, watched: WatchedRun) -> None:
+        state = watched.state
+        is_unknown = watched.is_starting or (watched.is_running and not state.total_steps)
+        if is_unknown and not state.phases:
+            self._bar.setRange(0, 0)
+            return
+        phase = state.phases[-1] if state.phases else None
+        if phase is not None and phase.phase is not Phase.TRAINING and phase.total:
+            self._bar.setRange(0, phase.total)
+            self._bar.setValue(phase.done)
+        else:
+            self._bar.setRange(0, max(state.total_steps, 1))
+            self._bar.setValue(state.step)
+
+    def _renew_legend(self) -> None:
+        losses = self._watched.state.losses if self._watched is not None else ()
+        for expert, words in self._legend.items():
+            own = [point.loss for point in losses if point.expert is expert]
+            words.setVisible(bool(own))
+            words.setStyleSheet(f"color: {expert_tone(expert).name()};")
+            if own:
+                words.setText(f"{expert_label(expert)} {smoothed(own[-400:], 0.9)[-1]:.4f}")
+
+    def _show_log(self, text: str) -> None:
+        if self._log.toPlainText() == text:
+            return
+        bar = self._log.verticalScrollBar()
+        was_at_end = bar.value() >= bar.maximum() - 4
+        self._log.setPlainText(text)
+        if was_at_end:
+            bar.setValue(bar.maximum())
+
+    def _renew_buttons(self) -> None:
+        watched = self._watched
+        is_live = watched is not None and watched.is_running and not watched.is_starting
+        is_paused = watched is not None and watched.state.outcome is Outcome.PAUSED
+        self._stop.setVisible(watched is not None and watched.is_running)
+        for made in (self._pause, self._save, self._preview):
+            made.setVisible(is_live)
+        for made in (self._save, self._preview):
+            made.setEnabled(not is_paused)
+        self._pause.setText("Continue" if is_paused else "Pause")
+        self._pause.setAccessibleName(self._pause.text())
+        self._resume.setEnabled(not self.bench.runs.is_busy)
+        answer = self._asked
+        if watched is not None and watched.is_running and not answer:
+            answer = "Training goes on when this window is closed."
+        if watched is not None and not watched.is_running:
+            self._asked = answer = ""
+        self._answer.setText(answer)
+        self._answer.setVisible(bool(answer))
+
+    def _ask(self, command: Stop | Pause | Unpause | SaveNow | PreviewNow, words: str) -> None:
+        if self._watched is None or not self._watched.is_running:
+            return
+        self._asked = words
+        set_role(self._answer, "muted")
+        self.bench.runs.send(command)
+        self._renew_buttons()
+
+    def _on_run_chosen(self, at: int) -> None:
+        run = self._runs.itemData(at)
+        if run is not None:
+            self._asked = ""
+            self.bench.runs.show(run)
+
+    def _show_folder(self) -> None:
+        if self._watched is not None:
+            show_in_files(self._watched.run.path)
+
+
+def _phase_text(state: RunState) -> str:
+    if not state.phases:
+        return state.summary if state.outcome is Outcome.COMPLETED else ""
+    parts = []
+    for phase in state.phases:
+        if phase.phase is Phase.TRAINING:
+            continue
+        text = PHASE_NAMES.get(phase.phase, phase.phase)
+        if phase.total:
+            text += f" {phase.done} of {phase.total} {phase.unit}".rstrip()
+        if phase.message:
+            text += f" ({phase.message})"
+        parts.append(text)
+    return ", ".join(parts)
+
+
+def make_page(bench: Workbench) -> Page:
+    """The page."""
+    return MonitorPage(bench)

@@ -1,0 +1,1 @@
+"""Projects page: start, open, go on."""

@@ -1,0 +1,1 @@
+"""Results page: checkpoints, previews, export."""

@@ -1,0 +1,1 @@
+"""Samples and review page: previews, checks, start."""

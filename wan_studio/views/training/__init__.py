@@ -1,0 +1,1 @@
+"""Training page: the settings of a run."""

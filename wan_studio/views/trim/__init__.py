@@ -1,0 +1,1 @@
+"""Trim page: which frames of a clip train."""
