@@ -66,11 +66,8 @@ class PreviewSource:
         if self.is_plain:
             return run.previews(self.high)
         short = f"{self.strength:.2f}"
-        strength = (
-            ""
-            if self.strength == 1.0
-            else f"_strength_{short if float(short) == self.strength else self.strength!r}"
-        )
+        told = short if float(short) == self.strength else repr(self.strength)
+        strength = "" if self.strength == 1.0 else f"_strength_{told}"
         return run.previews_folder / f"high_{self.high:06d}_low_{self.low:06d}{strength}"
 
 
@@ -173,8 +170,6 @@ def render_row(
         ),
         on_step,
     )
-    # What denoising freed: decoding needs most of the memory that a preview takes.
-    release_memory()
     vae = load_vae(context.base, context.device)
     try:
         return decode_latents(vae, latents_CTHW)

@@ -14,6 +14,7 @@ from trainer.model.lora import (
     complete_dora,
     load_lora_state,
     lora_file_state,
+    lora_parameters,
     lora_state,
     start_from,
 )
@@ -45,6 +46,34 @@ def train_a_little(expert, seed=3):
     }
     load_lora_state(expert, state)
     return state
+
+
+def ones(expert):
+    return {name: torch.ones_like(tensor) for name, tensor in lora_state(expert).items()}
+
+
+def test_parameters_keep_their_identity_when_a_state_is_loaded(make):
+    expert = make()
+    before = lora_parameters(expert)
+    load_lora_state(expert, ones(expert))
+    assert all(one is other for one, other in zip(before, lora_parameters(expert), strict=True))
+    assert all(parameter.requires_grad for parameter in before)
+
+
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(make):
+    expert = make()
+    before = lora_state(expert)
+    name = "blocks.1.ffn.net.2.lora_B.weight"
+    missing = ones(expert)
+    del missing[name]
+    for state, problem in [
+        (missing, rf"1 weights are missing, first {name}"),
+        (ones(expert) | {"blocks.9.attn1.to_q.lora_A.weight": torch.zeros(1)}, r"unknown.*blocks\.9"),
+        (ones(expert) | {name: torch.zeros(64, 8)}, r"\(64, 8\) instead of \(64, 4\)"),
+    ]:
+        with pytest.raises(LoraStateError, match=problem):
+            load_lora_state(expert, state)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in lora_state(expert).items())
 
 
 def weight_of(expert, path=PATH):

@@ -14,6 +14,7 @@ from trainer.model.lora import (
     add_lora,
     load_lora_state,
     lora_disabled,
+    lora_dropout,
     lora_parameters,
     lora_state,
 )
@@ -87,6 +88,34 @@ def test_gradients_in_bfloat16_are_close_to_the_cpus(base, device, checkpointing
     given = gradients(base, device, gradient_checkpointing=checkpointing)
     wanted = gradients(base, torch.device("cpu"))
     assert (given - wanted).norm() < 0.05 * wanted.norm()
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "lokr"])
+def test_every_type_begins_as_the_base_and_drops_the_same_when_checkpointed(base, device, kind):
+    generator = torch.Generator().manual_seed(0)
+    noisy, condition = torch.randn(2, 1, 16, 3, 4, 6, generator=generator)
+    text = torch.randn(1, 512, 64, generator=generator)
+    found = []
+    for checkpointing in (False, True):
+        transformer = load_expert(base, Expert.HIGH, compute_dtype(device), device)
+        experts = Experts({Expert.HIGH: transformer}, 0.9, gradient_checkpointing=checkpointing)
+        inputs = (Expert.HIGH, noisy, condition, torch.tensor([950.0]), text)
+        with torch.no_grad():
+            before = experts.predict(*inputs)
+            add_lora(transformer, LoraSettings(rank=4, type=kind, dropout=0.5), 1)
+            assert torch.equal(experts.predict(*inputs), before)
+        state = lora_state(transformer)
+        drawn = torch.Generator().manual_seed(1)
+        load_lora_state(
+            transformer,
+            {name: one + 0.1 * torch.randn(one.shape, generator=drawn) for name, one in state.items()},
+        )
+        random = torch.cuda.get_rng_state(device)
+        with lora_dropout(transformer, 4):
+            experts.predict(*inputs).float().square().mean().backward()
+        assert torch.equal(torch.cuda.get_rng_state(device), random)
+        found.append(torch.cat([one.grad.flatten() for one in lora_parameters(transformer)]))
+    assert (found[0] - found[1]).norm() < 0.01 * found[0].norm()
 
 
 def test_latents_and_text_are_close_to_the_cpus_and_come_back_to_the_cpu(base, device):

@@ -1,9 +1,11 @@
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
 from trainer.model.experts import ExpertNotLoadedError, Experts
@@ -173,6 +175,72 @@ def test_bfloat16_gives_bit_for_bit_the_latents_of_the_pipeline_in_bfloat16(
     finally:
         pipeline.register_modules(**full)
     assert torch.equal(run(base, experts, request_of_pipeline), expected)
+
+
+def straight_euler(experts, request, shift):
+    """Euler over shifted levels, from the formulas alone: no sampler, no guidance helper, no padding helper."""
+    text = torch.zeros(2, 1, 512, 64)
+    for row, rows in zip(text, (request.prompt_LD, request.negative_LD), strict=True):
+        row[0, : len(rows)] = rows
+    shape = request.condition_CTHW.shape
+    x = torch.randn((1, *shape), generator=torch.Generator().manual_seed(request.seed))
+    mask = torch.zeros(1, 4, *shape[1:])
+    mask[:, :, 0] = 1
+    even = [1 - step * 0.999 / request.steps for step in range(request.steps)]
+    sigmas = [shift * s / (1 + (shift - 1) * s) for s in even] + [0.0]
+    for sigma, sigma_next in pairwise(sigmas):
+        expert = Expert.HIGH if sigma >= 0.9 else Expert.LOW
+        guidance = request.guidance_high if expert is Expert.HIGH else request.guidance_low
+        inputs = torch.cat([x, mask, request.condition_CTHW[None]], dim=1)
+        with torch.no_grad():
+            with_prompt, without = (
+                experts.transformer(expert)(
+                    hidden_states=inputs,
+                    timestep=torch.tensor([1000 * sigma]),
+                    encoder_hidden_states=one,
+                    return_dict=False,
+                )[0]
+                for one in text
+            )
+        x = x + (sigma_next - sigma) * (without + guidance * (with_prompt - without))
+    return x[0]
+
+
+@pytest.mark.parametrize("shift", [5.0, 3.0])
+def test_euler_is_a_straight_loop_over_the_shifted_levels(base, experts, request_of_pipeline, shift):
+    scheduler = sampling_scheduler(base, "euler", shift)
+    latents = denoise(experts, scheduler, request_of_pipeline, lambda done, total: None)
+    expected = straight_euler(experts, request_of_pipeline, shift)
+    torch.testing.assert_close(latents, expected, atol=1e-4, rtol=1e-4)
+    assert (latents - run(base, experts, request_of_pipeline)).abs().mean() > 1e-3
+    again = denoise(experts, scheduler, request_of_pipeline, lambda done, total: None)
+    assert torch.equal(again, latents)
+
+
+def test_euler_follows_diffusers_own_scheduler_over_the_same_levels(base):
+    ours = sampling_scheduler(base, "euler", 5.0)
+    ours.set_timesteps(6)
+    theirs = FlowMatchEulerDiscreteScheduler(shift=5.0)
+    theirs.set_timesteps(sigmas=np.linspace(1, 0.001, 7)[:-1].tolist())
+    assert torch.allclose(ours.timesteps, theirs.timesteps, atol=1e-3)
+    x = y = torch.randn(1, 16, 2, 4, 4)
+    for one, other in zip(ours.timesteps, theirs.timesteps, strict=True):
+        velocity = torch.randn(x.shape)
+        x = ours.step(velocity, one, x)[0]
+        y = theirs.step(velocity, other, y, return_dict=False)[0]
+        torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)
+
+
+def test_both_samplers_have_the_same_levels_and_euler_keeps_float32(base):
+    unipc, euler = (sampling_scheduler(base, name, 3.0) for name in ("unipc", "euler"))
+    for one in (unipc, euler):
+        one.set_timesteps(9)
+    # UniPC gives the model whole timesteps, and its first level is a millionth below 1.
+    assert (unipc.timesteps - euler.timesteps).abs().max() <= 1.0
+    assert len(euler.timesteps) == 9
+    assert euler.timesteps[0] == 1000
+    (latents,) = euler.step(torch.ones(2, dtype=torch.bfloat16), euler.timesteps[0], torch.zeros(2))
+    assert latents.dtype == torch.float32
 
 
 def test_each_step_belongs_to_the_expert_of_its_noise_level(base, experts, request_of_pipeline, monkeypatch):
