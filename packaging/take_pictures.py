@@ -28,12 +28,18 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     os.environ["WAN_STUDIO_HOME"] = tempfile.mkdtemp()
 
-    from PySide6.QtTest import QTest
+    from PySide6.QtCore import QEventLoop, QTimer
     from PySide6.QtWidgets import QApplication
 
     from wan_studio.app import build_window
     from wan_studio.bridge.background import wait_for_background
     from wan_studio.domain.checks import Step
+
+    def wait(milliseconds: int) -> None:
+        # QTest.qWait would hold Python's lock, and the workers would starve.
+        loop = QEventLoop()
+        QTimer.singleShot(milliseconds, loop.quit)
+        loop.exec()
 
     app = QApplication(sys.argv[:1])
     window = build_window(app)
@@ -41,7 +47,7 @@ def main() -> int:
     window.bench.hardware.start()
     if not arguments.empty:
         window.bench.open_project(arguments.project)
-    QTest.qWait(2500)
+    wait(2500)
     steps = [Step(name) for name in arguments.steps.split(",") if name] or list(Step)
     for size in arguments.sizes.split(","):
         width, height = (int(part) for part in size.split("x"))
@@ -50,7 +56,7 @@ def main() -> int:
             window.theme.set_appearance(scheme)
             for step in steps:
                 window.go_to(step)
-                QTest.qWait(SETTLE_MILLISECONDS)
+                wait(SETTLE_MILLISECONDS)
                 number = list(Step).index(step)
                 name = f"{number:02d}_{step}_{scheme}_{size}.png"
                 window.grab().save(str(arguments.out / name))

@@ -363,7 +363,7 @@ class TrimPage(Page):
         self._timeline.set_frame(frame)
         place = f"{time_code(self._source.seconds_at(frame))}   frame {frame} of {self._source.frame_count}"
         if self._shows_training:
-            place = f"trained frame {position + 1} of {self._player.playback.count}   source frame {frame}"
+            place = f"trained frame {position + 1} of {self._player.playback.count}   (source {frame})"
         self._where.setText(place)
 
     def _on_trim_dragged(self, trim: TrimRange) -> None:
