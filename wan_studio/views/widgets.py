@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
 
 from wan_studio.views.theme import GRID, ToneName, icon, set_icon
 
-LabelRole = Literal["title", "section", "body", "muted", "good", "warn", "bad", "accent"]
+LabelRole = Literal["title", "section", "strong", "body", "muted", "good", "warn", "bad", "accent"]
 ButtonRole = Literal["plain", "primary", "link"]
 
 

@@ -13,7 +13,9 @@ from wan_studio.services.preset_store import settings_for
 from wan_studio.undo.edits import edit_project
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID, ToneName
-from wan_studio.views.training.fields import FieldSpec, SettingRow
+from wan_studio.views.review.sample_fields import SAMPLE_FIELDS
+from wan_studio.views.training.fields import SettingRow
+from wan_studio.views.training.specs import FieldSpec
 from wan_studio.views.widgets import IconLabel, button, card, label, readable, row, scrolled
 from wan_studio.views.wording import count
 
@@ -23,38 +25,6 @@ _MARKS: dict[Level | None, tuple[str, ToneName]] = {
     Level.WARNING: ("warning-circle", "warn"),
     Level.BLOCKER: ("x-circle", "bad"),
 }
-_NUMBER = "It must be a number of 0 or more."
-FIELDS: tuple[FieldSpec, ...] = (
-    FieldSpec(
-        "sample.every",
-        "Sample every",
-        "integer",
-        "Steps between previews; 0 renders none.",
-        "It must be a whole number of 0 or more.",
-        unit="steps",
-        step=50,
-    ),
-    FieldSpec(
-        "sample.steps",
-        "Sample steps",
-        "integer",
-        "Denoising steps of a preview.",
-        "It must be a whole number of 1 or more.",
-    ),
-    FieldSpec(
-        "sample.guidance_high",
-        "Guidance, high noise",
-        "number",
-        "How firmly the prompt is followed.",
-        _NUMBER,
-    ),
-    FieldSpec(
-        "sample.guidance_low", "Guidance, low noise", "number", "The same for the low noise expert.", _NUMBER
-    ),
-    FieldSpec(
-        "sample.shift", "Flow shift", "number", "Shift of the sampler's noise levels.", "It must be above 0."
-    ),
-)
 
 
 class ReviewPage(Page):
@@ -108,7 +78,7 @@ class ReviewPage(Page):
         self._on_project_changed()
 
     def _build(self) -> None:
-        self._rows = [SettingRow(spec, lambda: self.session.project.settings) for spec in FIELDS]
+        self._rows = [SettingRow(spec, lambda: self.session.project.settings) for spec in SAMPLE_FIELDS]
         for made in self._rows:
             made.edited.connect(self._on_edited)
         self._sample_text = label("", "muted", wrap=True)
