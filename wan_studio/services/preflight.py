@@ -61,7 +61,7 @@ def run_preflight(project: Project, store: ProjectStore, on_progress: Progress |
         trains = len(built.job.clips)
         level = None if trains == used else Level.WARNING
         checks.append(Check(f"{trains} of {used} clips train.", level))
-        checks += [Check(note, Level.WARNING) for note in built.notes]
+        checks += [Check(note, Level.NOTE) for note in built.notes]
     checks.append(_model_check(project.settings.model.base))
     checks.append(_trainer_check())
     checks.append(_disk_check(store.folder))

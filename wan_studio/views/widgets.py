@@ -24,6 +24,8 @@ from wan_studio.views.theme import GRID, ToneName, icon, set_icon
 LabelRole = Literal["title", "section", "strong", "body", "muted", "good", "warn", "bad", "accent"]
 ButtonRole = Literal["plain", "primary", "link"]
 
+_EMPTY_TEXT_WIDTH = 440
+
 
 def label(text: str = "", role: LabelRole = "body", *, wrap: bool = False) -> QLabel:
     """A label in one of the page's roles."""
@@ -277,7 +279,7 @@ class EmptyState(QWidget):
         self._title = label(title, "section")
         self._text = label(text, "muted", wrap=True)
         self._text.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        self._text.setFixedWidth(440)
+        self._text.setFixedWidth(_EMPTY_TEXT_WIDTH)
         layout = QVBoxLayout(self)
         layout.setSpacing(GRID)
         layout.addStretch(2)
@@ -289,11 +291,14 @@ class EmptyState(QWidget):
         layout.addSpacing(GRID)
         layout.addLayout(row(None, *buttons, None))
         layout.addStretch(3)
+        self.set_text(title, text)
 
     def set_text(self, title: str, text: str) -> None:
         """Say something else."""
         self._title.setText(title)
         self._text.setText(text)
+        # A wrapped label that is centred in a layout does not ask for the height that its lines need.
+        self._text.setMinimumHeight(self._text.heightForWidth(_EMPTY_TEXT_WIDTH))
 
 
 class Expander(QWidget):

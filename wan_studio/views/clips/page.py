@@ -253,7 +253,7 @@ class ClipsPage(Page):
             "Drop a folder of clips",
             "10 to 30 clips of 3 to 8 seconds are a good start. Captions are the .txt files beside them. "
             "Files are not copied or changed.",
-            button("Add folder…", self.add_folder, role="primary", icon_name="folder-plus"),
+            button("Add folder…", self.add_folder, icon_name="folder-plus"),
             button("Add clips…", self.add_files, icon_name="plus"),
         )
         self._drop = DropArea(empty)

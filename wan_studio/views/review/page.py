@@ -85,6 +85,7 @@ class ReviewPage(Page):
         samples = card(label("Samples", "section"), self._sample_text, *self._rows, gap=GRID + 4)
         self._checks = QVBoxLayout()
         self._checks.setSpacing(GRID + 4)
+        self._checks.setContentsMargins(0, 0, 0, 0)
         self._waiting = label("Looking at the clips", "muted")
         again = button("Check again", self.enter, icon_name="arrow-clockwise")
         head = row(label("Review", "section"), None, again)
