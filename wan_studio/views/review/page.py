@@ -12,8 +12,8 @@ from wan_studio.services.preflight import Check, Preflight, run_preflight
 from wan_studio.services.preset_store import settings_for
 from wan_studio.undo.edits import edit_project
 from wan_studio.views.page import Page, Primary
-from wan_studio.views.theme import GRID, ToneName
 from wan_studio.views.review.sample_fields import SAMPLE_FIELDS
+from wan_studio.views.theme import GRID, ToneName
 from wan_studio.views.training.fields import SettingRow
 from wan_studio.views.training.specs import FieldSpec
 from wan_studio.views.widgets import IconLabel, button, card, label, readable, row, scrolled

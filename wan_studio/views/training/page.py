@@ -95,7 +95,7 @@ class TrainingPage(Page):
         changed = msgspec.structs.replace(project, settings=settings)
         edit_project(self.session, "Use recommended settings", changed)
 
-    def find(self, text: str) -> None:
+    def search(self, text: str) -> None:
         """Show only the settings whose name or explanation holds this text; empty shows all again."""
         self._search.setText(text)
 

@@ -115,8 +115,8 @@ def _everything_on(project):
 
 def test_typing_sets_an_optional_number_and_emptying_it_clears_it(qtbot, page):
     line = page.row("multistage.high_learning_rate").findChild(QLineEdit)
-    page.find("most steps")
-    page.find("")
+    page.search("most steps")
+    page.search("")
     line.setFocus()
     QTest.keyClicks(line, "5e-5")
     assert settings_of(page).multistage.high_learning_rate == 5e-5
@@ -188,12 +188,12 @@ def test_a_doubtful_value_is_remarked_on_but_taken(page):
 
 def test_the_search_shows_what_is_looked_for_and_opens_what_was_folded(page):
     assert not page._expander._content.isVisibleTo(page)
-    page.find("boundary")
+    page.search("boundary")
     shown = {name for name in (spec.name for spec in FIELDS) if page.row(name).isVisibleTo(page)}
     assert {"multistage.boundary", "multistage.boundary_overlap"} <= shown
     assert "training.seed" not in shown
-    page.find("no such thing")
+    page.search("no such thing")
     assert page._nothing.isVisibleTo(page)
-    page.find("")
+    page.search("")
     assert not page._expander._content.isVisibleTo(page)
     assert page.row("training.steps").isVisibleTo(page)
