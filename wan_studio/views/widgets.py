@@ -117,11 +117,11 @@ def _fill(
             layout.addWidget(part)
 
 
-def card(*parts: QWidget | QLayout, gap: int = GRID) -> QFrame:
+def card(*parts: QWidget | QLayout, gap: int = GRID, margins: int = 2 * GRID) -> QFrame:
     """A raised surface around things that belong together."""
     frame = QFrame()
     frame.setObjectName("card")
-    frame.setLayout(column(*parts, gap=gap, margins=2 * GRID))
+    frame.setLayout(column(*parts, gap=gap, margins=margins))
     return frame
 
 

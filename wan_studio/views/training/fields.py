@@ -21,9 +21,11 @@ class SettingRow(QWidget):
 
     Signals:
         edited: The user gave it another valid value. args: FieldSpec, the new Settings
+        problem_changed: What stands in it is wrong now, or right again.
     """
 
     edited = Signal(object, object)
+    problem_changed = Signal()
 
     def __init__(self, spec: FieldSpec, current: Callable[[], Settings]) -> None:
         super().__init__()
@@ -118,3 +120,4 @@ class SettingRow(QWidget):
         if problem:
             self._reset.show()
         self.editor.set_invalid(is_invalid=bool(problem))
+        self.problem_changed.emit()

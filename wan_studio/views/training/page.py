@@ -149,6 +149,7 @@ class TrainingPage(Page):
                 parts.append(heading)
             made = SettingRow(spec, lambda: self.session.project.settings)
             made.edited.connect(self._on_edited)
+            made.problem_changed.connect(self.primary_changed)
             self._rows[spec.name] = made
             rows.append(made)
             part_rows.append(made)
