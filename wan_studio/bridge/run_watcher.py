@@ -8,6 +8,7 @@ from trainer.protocol.job import JobSpec
 from trainer.protocol.run_folder import RunFolder
 from wan_studio.bridge.background import run_in_background
 from wan_studio.domain.run_state import Outcome, RunState
+from wan_studio.services.preview_store import PreviewMixture, PreviewMixtures
 from wan_studio.services.run_process import preview_problem, preview_runs
 from wan_studio.services.run_store import RunFollower
 
@@ -26,6 +27,7 @@ class WatchedRun:
         pinned: Steps of the checkpoints that are kept for ever.
         is_previewing: Whether previews are being rendered although it does not train.
         preview_problem: Why the last such rendering failed; empty when it did not.
+        mixtures: Previews of two checkpoints mixed, or at another strength.
     """
 
     run: RunFolder
@@ -36,6 +38,7 @@ class WatchedRun:
     pinned: frozenset[int] = frozenset()
     is_previewing: bool = False
     preview_problem: str = ""
+    mixtures: tuple[PreviewMixture, ...] = ()
 
     @property
     def is_starting(self) -> bool:
@@ -60,6 +63,7 @@ class RunWatcher(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._follower: RunFollower | None = None
+        self._mixtures: PreviewMixtures | None = None
         self._watched: WatchedRun | None = None
         self._is_reading = False
         self._timer = QTimer(self)
@@ -78,6 +82,7 @@ class RunWatcher(QObject):
             self._follower, self._watched = None, None
         else:
             self._follower, self._watched = RunFollower(run), WatchedRun(run)
+            self._mixtures = PreviewMixtures(run)
             self._timer.start()
             self.look()
         self.state_changed.emit(self._watched)
@@ -88,8 +93,8 @@ class RunWatcher(QObject):
 
     def look(self) -> None:
         """Look once, unless a look is under way."""
-        follower = self._follower
-        if follower is None or self._is_reading:
+        follower, mixtures = self._follower, self._mixtures
+        if follower is None or mixtures is None or self._is_reading:
             return
         self._is_reading = True
 
@@ -101,14 +106,14 @@ class RunWatcher(QObject):
                 self._watched = watched
                 self.state_changed.emit(watched)
 
-        run_in_background(lambda: _read(follower), on_done, self._on_error, urgent=True)
+        run_in_background(lambda: _read(follower, mixtures), on_done, self._on_error, urgent=True)
 
     def _on_error(self, error: Exception) -> None:
         self._is_reading = False
         raise error
 
 
-def _read(follower: RunFollower) -> WatchedRun:
+def _read(follower: RunFollower, mixtures: PreviewMixtures) -> WatchedRun:
     """Read what is new of a run; on a pool thread."""
     run = follower.run
     # Before the events: what a process that ends in between wrote last is then among them.
@@ -123,4 +128,5 @@ def _read(follower: RunFollower) -> WatchedRun:
         pinned=frozenset(step for step in run.checkpoint_steps() if run.is_pinned(step)),
         is_previewing=is_previewing,
         preview_problem="" if is_previewing else preview_problem(run),
+        mixtures=mixtures.look(),
     )
