@@ -11,7 +11,14 @@ from trainer.protocol.run_folder import RunFolder
 from wan_studio.bridge.background import run_in_background
 from wan_studio.bridge.project_session import ProjectSession
 from wan_studio.bridge.run_watcher import RunWatcher, WatchedRun
-from wan_studio.services.run_process import export_run, resume_run, start_run
+from wan_studio.services.run_process import (
+    ExportForm,
+    PreviewRequest,
+    export_run,
+    preview_run,
+    resume_run,
+    start_run,
+)
 from wan_studio.services.run_store import RunStore
 
 
@@ -110,13 +117,20 @@ class RunDesk(QObject):
         self._set_busy(1)
         run_in_background(lambda: resume_run(run), on_done, self._on_failed, urgent=True)
 
-    def export(self, step: int | None, out: Path | None, on_done: Callable[[list[Path]], object]) -> None:
+    def export(
+        self,
+        step: int | None,
+        out: Path | None,
+        on_done: Callable[[list[Path]], object],
+        form: ExportForm | None = None,
+    ) -> None:
         """Make the LoRA pair's files of a checkpoint of the shown run, verified.
 
         Args:
             step: The checkpoint; None takes the last one.
             out: Folder for the files; None takes the run's own.
             on_done: Called with the files.
+            form: Format, number type and strength; None leaves them to the trainer.
         """
         if self.watched is None:
             return
@@ -127,7 +141,30 @@ class RunDesk(QObject):
             on_done(paths)
 
         self._set_busy(1)
-        run_in_background(lambda: export_run(run, step=step, out=out), finish, self._on_failed, urgent=True)
+        run_in_background(
+            lambda: export_run(run, step=step, out=out, form=form), finish, self._on_failed, urgent=True
+        )
+
+    def preview(self, request: PreviewRequest) -> None:
+        """Render previews of a checkpoint of the shown run, which does not train; its state tells the rest."""
+        if self.watched is None:
+            return
+        run = self.watched.run
+
+        def on_done(_: object) -> None:
+            self._set_busy(-1)
+            self._watcher.look()
+
+        self._set_busy(1)
+        run_in_background(lambda: preview_run(run, request), on_done, self._on_failed, urgent=True)
+
+    def set_pinned(self, step: int, *, is_pinned: bool) -> None:
+        """Keep a checkpoint of the shown run for ever, or let it be pruned again."""
+        if self.watched is None:
+            return
+        run = self.watched.run
+        work = run.pin if is_pinned else run.unpin
+        run_in_background(lambda: work(step), lambda _: self._watcher.look(), self.failed.emit, urgent=True)
 
     def send(self, command: Command) -> None:
         """Leave a command for the shown run's trainer."""

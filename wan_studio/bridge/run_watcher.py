@@ -4,9 +4,12 @@ from dataclasses import dataclass, field
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from trainer.protocol.job import JobSpec
 from trainer.protocol.run_folder import RunFolder
 from wan_studio.bridge.background import run_in_background
 from wan_studio.domain.run_state import Outcome, RunState
+from wan_studio.services.preview_store import PreviewMixture, PreviewMixtures
+from wan_studio.services.run_process import preview_problem, preview_runs
 from wan_studio.services.run_store import RunFollower
 
 _INTERVAL_MILLISECONDS = 300
@@ -20,12 +23,22 @@ class WatchedRun:
     Attributes:
         is_read: Whether its events were read yet.
         log_tail: Last lines of the process's own output.
+        job: What it trains; None while that cannot be read.
+        pinned: Steps of the checkpoints that are kept for ever.
+        is_previewing: Whether previews are being rendered although it does not train.
+        preview_problem: Why the last such rendering failed; empty when it did not.
+        mixtures: Previews of two checkpoints mixed, or at another strength.
     """
 
     run: RunFolder
     state: RunState = field(default_factory=RunState)
     is_read: bool = False
     log_tail: str = ""
+    job: JobSpec | None = None
+    pinned: frozenset[int] = frozenset()
+    is_previewing: bool = False
+    preview_problem: str = ""
+    mixtures: tuple[PreviewMixture, ...] = ()
 
     @property
     def is_starting(self) -> bool:
@@ -50,6 +63,7 @@ class RunWatcher(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._follower: RunFollower | None = None
+        self._mixtures: PreviewMixtures | None = None
         self._watched: WatchedRun | None = None
         self._is_reading = False
         self._timer = QTimer(self)
@@ -68,6 +82,7 @@ class RunWatcher(QObject):
             self._follower, self._watched = None, None
         else:
             self._follower, self._watched = RunFollower(run), WatchedRun(run)
+            self._mixtures = PreviewMixtures(run)
             self._timer.start()
             self.look()
         self.state_changed.emit(self._watched)
@@ -78,14 +93,10 @@ class RunWatcher(QObject):
 
     def look(self) -> None:
         """Look once, unless a look is under way."""
-        follower = self._follower
-        if follower is None or self._is_reading:
+        follower, mixtures = self._follower, self._mixtures
+        if follower is None or mixtures is None or self._is_reading:
             return
         self._is_reading = True
-
-        def read() -> WatchedRun:
-            state = follower.update()
-            return WatchedRun(follower.run, state, is_read=True, log_tail=follower.run.log_tail(_LOG_LINES))
 
         def on_done(watched: WatchedRun) -> None:
             self._is_reading = False
@@ -95,8 +106,27 @@ class RunWatcher(QObject):
                 self._watched = watched
                 self.state_changed.emit(watched)
 
-        run_in_background(read, on_done, self._on_error, urgent=True)
+        run_in_background(lambda: _read(follower, mixtures), on_done, self._on_error, urgent=True)
 
     def _on_error(self, error: Exception) -> None:
         self._is_reading = False
         raise error
+
+
+def _read(follower: RunFollower, mixtures: PreviewMixtures) -> WatchedRun:
+    """Read what is new of a run; on a pool thread."""
+    run = follower.run
+    # Before the events: what a process that ends in between wrote last is then among them.
+    is_previewing = preview_runs(run)
+    state = follower.update()
+    return WatchedRun(
+        run,
+        state,
+        is_read=True,
+        log_tail=run.log_tail(_LOG_LINES),
+        job=follower.job,
+        pinned=frozenset(step for step in run.checkpoint_steps() if run.is_pinned(step)),
+        is_previewing=is_previewing,
+        preview_problem="" if is_previewing else preview_problem(run),
+        mixtures=mixtures.look(),
+    )

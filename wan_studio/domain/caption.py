@@ -23,6 +23,12 @@ def trains_as(caption: str, trigger: str, default_caption: str = "") -> str:
     return " ".join(filled.split())
 
 
+def with_trigger(prompt: str, trigger: str) -> str:
+    """A prompt in which `[trigger]` is the trigger word; one that does not name it stays without."""
+    word = trigger.strip()
+    return trains_as(prompt.replace(TRIGGER_PLACEHOLDER, word) if word else prompt, "")
+
+
 def names(caption: str, trigger: str) -> bool:
     """Whether the caption holds the trigger as a word of its own: "cat" is not in "concatenate".
 

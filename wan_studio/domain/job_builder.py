@@ -14,6 +14,7 @@ from trainer.protocol.job import (
     SampleSection,
     TrainingSection,
 )
+from wan_studio.domain.caption import with_trigger
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.dataset_builder import (
     FEWEST_FRAMES,
@@ -144,7 +145,13 @@ def _sample(project: Project, built: Sequence[BuiltDataset], notes: Notes) -> Sa
         clip_id = project.clips[row.clip].id if row.clip < len(project.clips) else ""
         if not row.image and row.clip and clip_id not in places:
             notes.add(f"Preview {number} continues the first clip: the one that it names does not train.")
-        rows.append(msgspec.structs.replace(row, clip=0 if row.image else places.get(clip_id, 0)))
+        rows.append(
+            msgspec.structs.replace(
+                row,
+                prompt=with_trigger(row.prompt, project.trigger),
+                clip=0 if row.image else places.get(clip_id, 0),
+            )
+        )
     return msgspec.structs.replace(sample, rows=tuple(rows))
 
 

@@ -1,6 +1,7 @@
 """A project: goal, clips with their ranges and crops, and settings; what `project.json` holds."""
 
 import math
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -355,13 +356,26 @@ class Project(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             extra = tuple(changed if old.name == changed.name else old for old in self.extra_datasets)
         return msgspec.structs.replace(self, extra_datasets=extra)
 
+    def without_clips(self, ids: Collection[str]) -> "Project":
+        """A copy without these clips; previews that go on from another clip still do."""
+        kept = tuple(clip for clip in self.clips if clip.id not in ids)
+        places = {clip.id: at for at, clip in enumerate(kept)}
+        old_ids = [clip.id for clip in self.clips]
+        rows = tuple(
+            msgspec.structs.replace(
+                row, clip=places.get(old_ids[row.clip], 0) if row.clip < len(old_ids) else 0
+            )
+            for row in self.settings.sample.rows
+        )
+        sample = msgspec.structs.replace(self.settings.sample, rows=rows)
+        settings = msgspec.structs.replace(self.settings, sample=sample)
+        return msgspec.structs.replace(self, clips=kept, settings=settings)
+
     def without_dataset(self, name: str) -> "Project":
         """A copy without a further data set and its clips."""
-        return msgspec.structs.replace(
-            self,
-            extra_datasets=tuple(dataset for dataset in self.extra_datasets if dataset.name != name),
-            clips=tuple(clip for clip in self.clips if clip.dataset != name),
-        )
+        left = self.without_clips({clip.id for clip in self.clips if clip.dataset == name})
+        extra = tuple(dataset for dataset in self.extra_datasets if dataset.name != name)
+        return msgspec.structs.replace(left, extra_datasets=extra)
 
     def clip(self, clip_id: str) -> ProjectClip:
         """The clip with this id; `KeyError` if there is none."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 from trainer.protocol.events import (
     CheckpointRemoved,
     CheckpointSaved,
+    CommandObeyed,
     Event,
     Hello,
     Paused,
@@ -20,6 +21,7 @@ from trainer.protocol.events import (
     StepDone,
     UnknownEvent,
     Unpaused,
+    ValidationDone,
     Warned,
 )
 from trainer.protocol.job import PROTOCOL_VERSION, Expert
@@ -42,11 +44,20 @@ ENDED = frozenset({Outcome.COMPLETED, Outcome.STOPPED, Outcome.FAILED, Outcome.C
 
 @dataclass(frozen=True, slots=True)
 class LossPoint:
-    """Loss of one optimizer step."""
+    """Loss of one optimizer step.
+
+    Attributes:
+        timesteps: Where on the noise scale (0..1000) the step's samples lay.
+        item_losses: The loss of each of them; empty when the trainer did not tell.
+        preservation_loss: How far the LoRA moved what it should not; None where nothing was preserved.
+    """
 
     step: int
     expert: Expert
     loss: float
+    timesteps: tuple[float, ...] = ()
+    item_losses: tuple[float, ...] = ()
+    preservation_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +79,11 @@ class RunState:
     Attributes:
         phases: Phases under way, outermost first (previews and saves happen inside training).
         finished_phases: Phases done, in order.
+        validations: Losses on the held-out clips, in order.
+        answer: What the trainer said to the last command.
         summary: One sentence on how the run ended, or what stands in the way.
         hint: What to do about it.
+        failure_kind: Stable name of why the run failed, e.g. "out_of_memory"; empty when it did not.
     """
 
     outcome: Outcome = Outcome.WAITING
@@ -84,11 +98,14 @@ class RunState:
     phases: tuple[PhaseState, ...] = ()
     finished_phases: tuple[Phase, ...] = ()
     losses: tuple[LossPoint, ...] = ()
+    validations: tuple[ValidationDone, ...] = ()
     checkpoints: tuple[CheckpointSaved, ...] = ()
     previews: tuple[PreviewSaved, ...] = ()
     warnings: tuple[Warned, ...] = ()
+    answer: CommandObeyed | None = None
     summary: str = ""
     hint: str = ""
+    failure_kind: str = ""
     unknown_events: int = 0
 
     @property
@@ -98,7 +115,10 @@ class RunState:
 
     def with_dead_trainer(self, log_tail: str) -> "RunState":
         """The state when the run's lock is free: without a last event, the trainer crashed."""
-        if self.has_ended or (self.outcome is Outcome.WAITING and not log_tail):
+        if self.has_ended:
+            # What came after the end, e.g. previews that were asked for later, ended with its process.
+            return replace(self, phases=()) if self.phases else self
+        if self.outcome is Outcome.WAITING and not log_tail:
             return self
         last_line = next((line for line in reversed(log_tail.splitlines()) if line.strip()), "")
         summary = f"The trainer ended without a word at step {self.step}."
@@ -113,9 +133,18 @@ class RunState:
 
 def apply_all(state: RunState, events: Iterable[Event | UnknownEvent]) -> RunState:
     """Apply events in order."""
+    # Losses are joined at once: one by one, each of a long run's steps would copy all before it.
+    losses: list[LossPoint] = []
     for event in events:
+        if isinstance(event, StepDone):
+            state = _stepped(state, event)
+            losses.append(_loss_of(event))
+            continue
+        if losses and isinstance(event, Hello):
+            state = replace(state, losses=(*state.losses, *losses))
+            losses.clear()
         state = apply(state, event)
-    return state
+    return replace(state, losses=(*state.losses, *losses)) if losses else state
 
 
 def apply(state: RunState, event: Event | UnknownEvent) -> RunState:
@@ -135,14 +164,11 @@ def apply(state: RunState, event: Event | UnknownEvent) -> RunState:
                 finished_phases=(*(p for p in state.finished_phases if p is not event.phase), event.phase),
             )
         case StepDone():
-            return _stepped(state, event)
+            return apply_all(state, [event])
         case CheckpointSaved() | CheckpointRemoved():
             return _with_checkpoint(state, event)
-        case PreviewSaved():
-            others = tuple(p for p in state.previews if (p.step, p.row) != (event.step, event.row))
-            return replace(state, previews=(*others, event))
-        case Warned():
-            return replace(state, warnings=(*state.warnings, event))
+        case PreviewSaved() | Warned() | ValidationDone() | CommandObeyed():
+            return _noted(state, event)
         case Paused() | Unpaused() | RunFinished() | RunFailed():
             return _turned(state, event)
         case UnknownEvent():
@@ -169,8 +195,11 @@ def _greeted(state: RunState, event: Hello) -> RunState:
         phases=(),
         finished_phases=(),
         losses=tuple(point for point in state.losses if point.step <= event.first_step),
+        validations=tuple(done for done in state.validations if done.step <= event.first_step),
+        answer=None,
         summary="",
         hint=hint,
+        failure_kind="",
     )
 
 
@@ -183,7 +212,6 @@ def _stepped(state: RunState, event: StepDone) -> RunState:
         seconds_per_step=event.seconds,
         seconds_left=event.seconds_left,
         peak_vram_bytes=event.peak_vram_bytes,
-        losses=(*state.losses, LossPoint(event.step, event.expert, event.loss)),
         phases=_progressed(
             state.phases,
             PhaseProgress(
@@ -196,10 +224,29 @@ def _stepped(state: RunState, event: StepDone) -> RunState:
     )
 
 
+def _loss_of(event: StepDone) -> LossPoint:
+    return LossPoint(
+        event.step, event.expert, event.loss, event.timesteps, event.item_losses, event.preservation_loss
+    )
+
+
 def _with_checkpoint(state: RunState, event: CheckpointSaved | CheckpointRemoved) -> RunState:
     others = tuple(c for c in state.checkpoints if c.step != event.step)
     added = (event,) if isinstance(event, CheckpointSaved) else ()
     return replace(state, checkpoints=tuple(sorted((*others, *added), key=lambda c: c.step)))
+
+
+def _noted(state: RunState, event: PreviewSaved | Warned | ValidationDone | CommandObeyed) -> RunState:
+    match event:
+        case PreviewSaved():
+            others = tuple(p for p in state.previews if (p.step, p.row) != (event.step, event.row))
+            return replace(state, previews=(*others, event))
+        case Warned():
+            return replace(state, warnings=(*state.warnings, event))
+        case ValidationDone():
+            return replace(state, validations=(*state.validations, event))
+        case CommandObeyed():
+            return replace(state, answer=event)
 
 
 def _turned(state: RunState, event: Paused | Unpaused | RunFinished | RunFailed) -> RunState:
@@ -229,6 +276,7 @@ def _turned(state: RunState, event: Paused | Unpaused | RunFinished | RunFailed)
                 seconds_left=None,
                 summary=event.message,
                 hint=event.hint,
+                failure_kind=event.kind,
             )
 
 

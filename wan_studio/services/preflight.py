@@ -6,7 +6,7 @@ from pathlib import Path
 from trainer.protocol.job import MINIATURE
 from wan_studio.domain.checks import Level
 from wan_studio.domain.job_builder import BuiltJob
-from wan_studio.domain.project import Project
+from wan_studio.domain.project import Project, Settings
 from wan_studio.errors import AppError
 from wan_studio.services.hardware_probe import disk_free_bytes
 from wan_studio.services.job_preparation import Progress, prepare_job
@@ -63,6 +63,7 @@ def run_preflight(project: Project, store: ProjectStore, on_progress: Progress |
         checks.append(Check(f"{trains} of {used} clips train.", level))
         checks += [Check(note, Level.NOTE) for note in built.notes]
     checks.append(_model_check(project.settings.model.base))
+    checks += _missing_file_checks(project.settings)
     checks.append(_trainer_check())
     checks.append(_disk_check(store.folder))
     return Preflight(tuple(checks), built)
@@ -84,6 +85,31 @@ def _model_check(base: str) -> Check:
             "Choose a folder of Wan 2.2 I2V A14B in the diffusers layout on the Hardware page.",
         )
     return Check(f"The base model is in {base}.")
+
+
+def _missing_file_checks(settings: Settings) -> list[Check]:
+    """The files that settings name and that are not there."""
+    checks: list[Check] = []
+    stages, target = settings.multistage.stages, settings.target
+    for expert, path in (("high", target.start_high), ("low", target.start_low)):
+        if path and stages in ("both", expert) and not Path(path).is_file():
+            checks.append(
+                Check(
+                    f"The LoRA file that the {expert} noise expert starts from is missing: {path}",
+                    Level.BLOCKER,
+                    "Choose another on the Training page, or clear it.",
+                )
+            )
+    for number, row in enumerate(settings.sample.rows if settings.sample.every else (), start=1):
+        if row.image and not Path(row.image).is_file():
+            checks.append(
+                Check(
+                    f"The picture of preview {number} is missing: {row.image}",
+                    Level.BLOCKER,
+                    "Choose another below, or take a clip's first frame.",
+                )
+            )
+    return checks
 
 
 def _trainer_check() -> Check:

@@ -20,6 +20,9 @@ from wan_studio.services.trainer_runtime import trainer_command, trainer_environ
 _started: dict[int, subprocess.Popen[bytes]] = {}
 """Our own children by their pid: asked for their end, so that none stays as a zombie."""
 
+_exit_codes: dict[int, int] = {}
+"""How those of them ended that have."""
+
 
 class RunStartError(AppError):
     """The trainer cannot be started on a run folder."""
@@ -64,6 +67,39 @@ class ExportForm(Struct, frozen=True, kw_only=True):
         """What to add to the trainer's export command."""
         given = {"--format": self.format, "--dtype": self.dtype, "--strength": self.strength}
         # One word each: a negative strength apart would be taken for an option.
+        return [f"{option}={value}" for option, value in given.items() if value is not None]
+
+
+class PreviewStartError(AppError):
+    """Previews of a checkpoint cannot be rendered now."""
+
+    def __init__(self, run: RunFolder, problem: str, hint: str) -> None:
+        super().__init__(f"Previews of {run.path.name} cannot be rendered: {problem}", hint)
+
+
+class PreviewRequest(Struct, frozen=True, kw_only=True):
+    """Which LoRAs previews are to show.
+
+    Attributes:
+        checkpoint: Step of the checkpoint that the previews are filed under.
+        high: Step of the checkpoint whose high-noise LoRA is used; None takes `checkpoint`.
+        low: The same for the low-noise LoRA.
+        strength: Of both; any finite number, 1 as they were trained.
+    """
+
+    checkpoint: int
+    high: int | None = None
+    low: int | None = None
+    strength: float | None = None
+
+    def arguments(self) -> list[str]:
+        """What to add to the trainer's preview command."""
+        given = {
+            "--checkpoint": self.checkpoint,
+            "--high": self.high,
+            "--low": self.low,
+            "--strength": self.strength,
+        }
         return [f"{option}={value}" for option, value in given.items() if value is not None]
 
 
@@ -173,29 +209,63 @@ def export_run(
     return [Path(line) for line in lines]
 
 
+def preview_run(run: RunFolder, request: PreviewRequest) -> None:
+    """Start to render previews of a run that is not training; returns at once.
+
+    How far it is comes through the run's events, as while training; `preview_runs` tells whether it is at
+    work and `preview_problem` what went wrong.
+
+    Raises:
+        TrainerMissingError: there is no Python with torch.
+        RunBusyError: a trainer works on it, or previews are being rendered.
+        PreviewStartError: the process does not start.
+    """
+    if preview_runs(run) or run.is_alive() or process_runs(run):
+        raise RunBusyError(run)
+    command = trainer_command("preview", str(run.path), *request.arguments())
+    try:
+        started = time.time()
+        with _preview_log(run).open("wb") as log:
+            child = _detached(command, run, log.fileno())
+        _started[child.pid] = child
+        write_json(_preview_record_file(run), _record(child.pid, started))
+    except OSError as error:
+        raise PreviewStartError(
+            run,
+            f"the trainer does not start ({error.strerror or error}).",
+            "Check the folder's permissions, and the installation with: wan-studio doctor",
+        ) from error
+
+
+def preview_runs(run: RunFolder) -> bool:
+    """Whether the process that was started last to render previews of this run still runs."""
+    return _runs(_read_record(_preview_record_file(run)))
+
+
+def preview_problem(run: RunFolder) -> str:
+    """Why the last rendering of previews failed, in the trainer's own words; empty when it did not."""
+    record = _read_record(_preview_record_file(run))
+    if record is None or _runs(record):
+        return ""
+    try:
+        lines = _preview_log(run).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    code = _exit_codes.get(record.pid)
+    # Of a process that another window started, only its words are known.
+    has_failed = code != 0 if code is not None else last.startswith("error: ")
+    return (last.removeprefix("error: ") or f"the trainer ended with code {code}.") if has_failed else ""
+
+
 def process_record(run: RunFolder) -> ProcessRecord | None:
     """The process started last for this run; None where none was started by the app."""
-    try:
-        return read_json(_record_file(run), ProcessRecord)
-    except WireError:
-        return None
+    return _read_record(_record_file(run))
 
 
 def process_runs(run: RunFolder) -> bool:
     """Whether the process that was started last for this run still runs, on this machine."""
-    record = process_record(run)
-    if record is None:
-        return False
-    child = _started.get(record.pid)
-    if child is not None and child.poll() is not None:
-        del _started[record.pid]
-        return False
-    try:
-        process = psutil.Process(record.pid)
-        is_same = abs(process.create_time() - record.created) < 1.0
-        return is_same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+    return _runs(process_record(run))
 
 
 def kill_run(run: RunFolder) -> bool:
@@ -213,6 +283,29 @@ def kill_run(run: RunFolder) -> bool:
                 child.kill()
         process.kill()
     return True
+
+
+def _read_record(path: Path) -> ProcessRecord | None:
+    try:
+        return read_json(path, ProcessRecord)
+    except WireError:
+        return None
+
+
+def _runs(record: ProcessRecord | None) -> bool:
+    if record is None:
+        return False
+    child = _started.get(record.pid)
+    if child is not None and child.poll() is not None:
+        _exit_codes[record.pid] = child.returncode
+        _started.pop(record.pid, None)
+        return False
+    try:
+        process = psutil.Process(record.pid)
+        is_same = abs(process.create_time() - record.created) < 1.0
+        return is_same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _start(run: RunFolder, command: Sequence[str]) -> None:
@@ -266,6 +359,14 @@ def _record(pid: int, started: float) -> ProcessRecord:
 
 def _record_file(run: RunFolder) -> Path:
     return run.path / "process.json"
+
+
+def _preview_record_file(run: RunFolder) -> Path:
+    return run.path / "preview_process.json"
+
+
+def _preview_log(run: RunFolder) -> Path:
+    return run.path / "preview.log"
 
 
 def _append_log(run: RunFolder, text: str) -> None:

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainer.protocol.events import Event, UnknownEvent
+from trainer.protocol.job import JobSpec
 from trainer.protocol.run_folder import EventReader, RunFolder
+from trainer.protocol.wire import WireError
 from wan_studio.domain.run_state import Outcome, RunState, apply_all
-from wan_studio.services.run_process import process_record, process_runs
+from wan_studio.services.run_process import preview_runs, process_record, process_runs
 
 GRACE_SECONDS = 60.0
 """A run without events and without a known process counts as about to start for this long."""
@@ -48,6 +50,17 @@ class RunFollower:
         self._from_events = RunState()
         self._last_event_time = 0.0
         self._new_events: list[Event | UnknownEvent] = []
+        self._job: JobSpec | None = None
+
+    @property
+    def job(self) -> JobSpec | None:
+        """What the run trains, read when it is first wanted; None while it cannot be read."""
+        if self._job is None:
+            try:
+                self._job = self.run.read_job()
+            except WireError:
+                return None
+        return self._job
 
     @property
     def new_events(self) -> list[Event | UnknownEvent]:
@@ -58,7 +71,9 @@ class RunFollower:
         """The run's state now."""
         # The lock first: a trainer that ends in between has then written its last event before the reading.
         is_alive = self.run.is_alive()
-        is_running = is_alive or process_runs(self.run)
+        is_previewing = preview_runs(self.run)
+        # The lock is also held to render previews of a run that has ended.
+        is_running = (is_alive and not is_previewing) or process_runs(self.run)
         self._new_events = self._reader.read_new()
         for event in self._new_events:
             if not isinstance(event, UnknownEvent):
@@ -76,7 +91,8 @@ class RunFollower:
             return replace(state, outcome=Outcome.RUNNING).with_dead_trainer(self.run.log_tail())
         if state.outcome is Outcome.WAITING and self._is_young():
             return state
-        return state.with_dead_trainer(self.run.log_tail())
+        ended = state.with_dead_trainer(self.run.log_tail())
+        return replace(ended, phases=state.phases) if is_previewing else ended
 
     def _is_young(self) -> bool:
         try:

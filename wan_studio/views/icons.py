@@ -40,6 +40,9 @@ class GlyphEngine(QIconEngine):
     def pixmap(self, size: QSize, mode: QIcon.Mode, state: QIcon.State) -> QPixmap:
         """It as a picture."""
         picture = QPixmap(size)
+        if picture.isNull():
+            # A button that is still laid out asks for a picture of no size; nothing can be drawn on it.
+            return picture
         picture.fill(Qt.GlobalColor.transparent)
         painter = QPainter(picture)
         self.paint(painter, QRect(QPoint(0, 0), size), mode, state)

@@ -252,6 +252,7 @@ def _style_sheet(c: Tones) -> str:
     QMenuBar::item:selected {{ background: {c.sunken}; }}
     QLabel[role="title"] {{ font-size: 17pt; font-weight: 600; }}
     QLabel[role="section"] {{ font-size: 11.5pt; font-weight: 600; }}
+    QLabel[role="strong"] {{ font-weight: 600; }}
     QLabel[role="muted"] {{ color: {c.muted}; }}
     QLabel[role="good"] {{ color: {c.good}; }}
     QLabel[role="warn"] {{ color: {c.warn}; }}

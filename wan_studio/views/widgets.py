@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
 
 from wan_studio.views.theme import GRID, ToneName, icon, set_icon
 
-LabelRole = Literal["title", "section", "body", "muted", "good", "warn", "bad", "accent"]
+LabelRole = Literal["title", "section", "strong", "body", "muted", "good", "warn", "bad", "accent"]
 ButtonRole = Literal["plain", "primary", "link"]
 
 _EMPTY_TEXT_WIDTH = 440
@@ -117,11 +117,11 @@ def _fill(
             layout.addWidget(part)
 
 
-def card(*parts: QWidget | QLayout, gap: int = GRID) -> QFrame:
+def card(*parts: QWidget | QLayout, gap: int = GRID, margins: int = 2 * GRID) -> QFrame:
     """A raised surface around things that belong together."""
     frame = QFrame()
     frame.setObjectName("card")
-    frame.setLayout(column(*parts, gap=gap, margins=2 * GRID))
+    frame.setLayout(column(*parts, gap=gap, margins=margins))
     return frame
 
 

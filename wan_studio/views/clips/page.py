@@ -202,9 +202,7 @@ class ClipsPage(Page):
         ids = set(self.selected_ids())
         project = self.session.project
         if ids:
-            clips = tuple(clip for clip in project.clips if clip.id not in ids)
-            changed = msgspec.structs.replace(project, clips=clips)
-            edit_project(self.session, f"Remove {count(len(ids), 'clip')}", changed)
+            edit_project(self.session, f"Remove {count(len(ids), 'clip')}", project.without_clips(ids))
 
     def show_selected(self) -> None:
         """Show the chosen clip's folder."""

@@ -1,18 +1,60 @@
-"""The loss of each expert over the steps, smoothed, in the colours that mean the experts everywhere."""
+"""The loss over the steps, smoothed, in the colours that mean the experts everywhere."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pyqtgraph as pg
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
 
+from trainer.protocol.events import ValidationDone
 from trainer.protocol.job import Expert
+from wan_studio.domain.loss_bands import TimestepBand, band_series, timestep_bands
 from wan_studio.domain.run_state import LossPoint
 from wan_studio.views.theme import expert_label, expert_tone, numeric_font, tone, tones
 
+LossView = Literal["experts", "bands"]
 _MOST_DOTS = 3000
+_DASHES = (
+    Qt.PenStyle.SolidLine,
+    Qt.PenStyle.DashLine,
+    Qt.PenStyle.DotLine,
+    Qt.PenStyle.DashDotLine,
+    Qt.PenStyle.DashDotDotLine,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line of the plot.
+
+    Attributes:
+        name: For the legend.
+        dash: Tells lines apart beside the colour.
+        is_measured: Few values that are drawn as they are, with a mark each; otherwise many, smoothed.
+        has_dots: Whether the values themselves stand behind the smoothed line.
+    """
+
+    name: str
+    colour: QColor
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+    dash: Qt.PenStyle = Qt.PenStyle.SolidLine
+    is_measured: bool = False
+    has_dots: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LegendEntry:
+    """What a line is and where it stands now."""
+
+    name: str
+    colour: QColor
+    value: float
+    mark: str
 
 
 def smoothed(values: Sequence[float], weight: float) -> list[float]:
@@ -33,15 +75,17 @@ def smoothed(values: Sequence[float], weight: float) -> list[float]:
 
 
 class LossPlot(pg.PlotWidget):
-    """Dots are single steps, lines their moving average."""
+    """Dots are single steps, lines their moving average, diamonds the loss on held-out clips."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setAccessibleName("Loss over steps")
         self._losses: tuple[LossPoint, ...] = ()
+        self._validations: tuple[ValidationDone, ...] = ()
+        self._boundary: float | None = None
+        self._view: LossView = "experts"
         self._weight = 0.9
-        self._dots: dict[Expert, pg.ScatterPlotItem] = {}
-        self._lines: dict[Expert, pg.PlotDataItem] = {}
+        self._legend: tuple[LegendEntry, ...] = ()
         self.setMenuEnabled(False)
         self.hideButtons()
         item: Any = self.getPlotItem()
@@ -49,12 +93,12 @@ class LossPlot(pg.PlotWidget):
         item.showGrid(x=False, y=True, alpha=0.15)
         item.getViewBox().setDefaultPadding(0.03)
         item.setMouseEnabled(x=True, y=False)
-        for expert in Expert:
-            self._dots[expert] = pg.ScatterPlotItem(size=4, pen=None)
-            self._lines[expert] = pg.PlotDataItem(antialias=True)
-            self.addItem(self._dots[expert])
-            self.addItem(self._lines[expert])
         self.restyle()
+
+    @property
+    def legend(self) -> tuple[LegendEntry, ...]:
+        """The lines that are drawn, in their order."""
+        return self._legend
 
     def restyle(self) -> None:
         """Take the scheme's colours."""
@@ -70,33 +114,133 @@ class LossPlot(pg.PlotWidget):
         style = {"color": tones().muted, "font-size": "10pt"}
         self.setLabel("left", "Loss", **style)
         self.setLabel("bottom", "Step", **style)
-        for expert in Expert:
-            faint = QColor(expert_tone(expert))
-            faint.setAlpha(70)
-            self._dots[expert].setBrush(faint)
-            self._lines[expert].setPen(expert_tone(expert), width=2.5)
+        self._draw()
 
     def set_smoothing(self, weight: float) -> None:
         """How much the lines are smoothed, 0 to below 1."""
         self._weight = weight
         self._draw()
 
-    def show_losses(self, losses: tuple[LossPoint, ...]) -> None:
-        """Show these losses."""
-        if losses is not self._losses:
-            self._losses = losses
+    def set_view(self, view: LossView) -> None:
+        """One line an expert over all timesteps, or one line a band of timesteps."""
+        self._view = view
+        self._draw()
+
+    def show_losses(
+        self,
+        losses: tuple[LossPoint, ...],
+        validations: tuple[ValidationDone, ...] = (),
+        boundary: float | None = None,
+    ) -> None:
+        """Show these losses.
+
+        Args:
+            losses: Of the steps.
+            validations: Of the held-out clips.
+            boundary: Noise level that divides the experts; None takes the model's.
+        """
+        is_same = losses is self._losses and validations is self._validations
+        if not is_same or boundary != self._boundary:
+            self._losses, self._validations, self._boundary = losses, validations, boundary
             self._draw()
 
     def _draw(self) -> None:
+        item: Any = self.getPlotItem()
+        item.clear()
+        entries: list[LegendEntry] = []
+        for series in self._band_lines() if self._view == "bands" else self._expert_lines():
+            line = list(series.values) if series.is_measured else smoothed(series.values, self._weight)
+            self._draw_series(series, line)
+            mark = "◆" if series.is_measured else "●"
+            entries.append(LegendEntry(series.name, series.colour, line[-1], mark))
+        self._legend = tuple(entries)
+        self.setAccessibleDescription(
+            ", ".join(f"{entry.name} {entry.value:.4f}" for entry in entries) or "No steps yet"
+        )
+
+    def _draw_series(self, series: Series, line: list[float]) -> None:
+        steps = np.array(series.steps, dtype=float)
+        values = np.array(series.values, dtype=float)
+        # No more dots than there are pixels: the plot stays quick over days of training.
+        stride = 1 if series.is_measured else max(1, len(steps) // _MOST_DOTS)
+        if series.has_dots:
+            faint = QColor(series.colour)
+            faint.setAlpha(70)
+            good = np.isfinite(values)
+            dots = pg.ScatterPlotItem(size=4, pen=None, brush=faint)
+            dots.setData(steps[good][::stride], values[good][::stride])
+            self.addItem(dots)
+        drawn = pg.PlotDataItem(antialias=True)
+        drawn.setPen(series.colour, width=1.5 if series.is_measured else 2.5, style=series.dash)
+        if series.is_measured:
+            drawn.setSymbol("d")
+            drawn.setSymbolSize(9)
+            drawn.setSymbolBrush(series.colour)
+            drawn.setSymbolPen(QColor(tones().surface))
+        drawn.setData(steps[::stride], np.array(line, dtype=float)[::stride])
+        self.addItem(drawn)
+
+    def _expert_lines(self) -> list[Series]:
+        lines: list[Series] = []
         for expert in Expert:
             points = [point for point in self._losses if point.expert is expert]
-            steps = np.array([point.step for point in points], dtype=float)
-            values = np.array([point.loss for point in points], dtype=float)
-            line = np.array(smoothed(values.tolist(), self._weight), dtype=float)
-            # No more dots than there are pixels: the plot stays quick over days of training.
-            stride = max(1, len(points) // _MOST_DOTS)
-            good = np.isfinite(values)
-            self._dots[expert].setData(steps[good][::stride], values[good][::stride])
-            self._lines[expert].setData(steps[::stride], line[::stride])
-        names = [expert_label(e) for e in Expert if any(p.expert is e for p in self._losses)]
-        self.setAccessibleDescription(", ".join(names) or "No steps yet")
+            if points:
+                lines.append(
+                    Series(
+                        expert_label(expert),
+                        expert_tone(expert),
+                        tuple(point.step for point in points),
+                        tuple(point.loss for point in points),
+                        has_dots=True,
+                    )
+                )
+        for expert in Expert:
+            measured = [done for done in self._validations if done.expert is expert]
+            if measured:
+                lines.append(
+                    Series(
+                        f"Held out, {expert_label(expert).lower()}",
+                        expert_tone(expert),
+                        tuple(done.step for done in measured),
+                        tuple(done.loss for done in measured),
+                        dash=Qt.PenStyle.DashLine,
+                        is_measured=True,
+                    )
+                )
+        kept = [(p.step, p.preservation_loss) for p in self._losses if p.preservation_loss is not None]
+        if kept:
+            steps, values = zip(*kept, strict=True)
+            lines.append(Series("Preservation", tone("muted"), steps, values, dash=Qt.PenStyle.DotLine))
+        return lines
+
+    def _band_lines(self) -> list[Series]:
+        bands = timestep_bands(self._boundary)
+        return [
+            Series(
+                f"{found.band.lower:.0f} to {found.band.upper:.0f}",
+                _band_colour(found.band, bands),
+                found.steps,
+                found.losses,
+                dash=_DASHES[at % len(_DASHES)],
+            )
+            for at, found in enumerate(band_series(self._losses, bands))
+            if found.steps
+        ]
+
+
+def _band_colour(band: TimestepBand, bands: Sequence[TimestepBand]) -> QColor:
+    """A shade of the colour of the band's expert: strongest next to the boundary."""
+    own = [other for other in bands if other.expert is band.expert]
+    place = own.index(band) if band.expert is Expert.LOW else len(own) - 1 - own.index(band)
+    strength = 1.0 if len(own) == 1 else 0.45 + 0.55 * place / (len(own) - 1)
+    colour, ground = expert_tone(band.expert), QColor(tones().surface)
+    return QColor.fromRgbF(
+        *(
+            strength * own_part + (1 - strength) * ground_part
+            for own_part, ground_part in (
+                (colour.redF(), ground.redF()),
+                (colour.greenF(), ground.greenF()),
+                (colour.blueF(), ground.blueF()),
+            )
+        )
+    )

@@ -10,23 +10,22 @@ from PySide6.QtWidgets import (
     QLabel,
     QPlainTextEdit,
     QProgressBar,
-    QSlider,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
 )
 
-from trainer.protocol.commands import Pause, PreviewNow, SaveNow, Stop, Unpause
-from trainer.protocol.events import Phase
-from trainer.protocol.job import Expert
+from trainer.protocol.commands import Command, Pause, PreviewNow, SaveNow, SetLearningRate, Stop, Unpause
+from trainer.protocol.events import CommandObeyed, Phase
 from wan_studio.bridge.run_watcher import WatchedRun
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.checks import Step
 from wan_studio.domain.run_state import Outcome, RunState
 from wan_studio.models.run_list_model import RunListModel
-from wan_studio.views.monitor.loss_plot import LossPlot, smoothed
+from wan_studio.views.monitor.loss_card import LossCard
+from wan_studio.views.monitor.rate_row import RateRow
 from wan_studio.views.page import Page, Primary
-from wan_studio.views.theme import GRID, expert_label, expert_tone, fixed_font, numeric_font
+from wan_studio.views.theme import GRID, expert_label, fixed_font, numeric_font
 from wan_studio.views.widgets import (
     EmptyState,
     Expander,
@@ -48,8 +47,6 @@ from wan_studio.views.wording import (
     seconds_per_step,
 )
 
-_SLIDER_MOST = 99
-
 
 class MonitorPage(Page):
     """Everything is drawn from the run's state; the page itself knows nothing."""
@@ -61,6 +58,7 @@ class MonitorPage(Page):
         super().__init__(bench)
         self._watched: WatchedRun | None = None
         self._asked = ""
+        self._answer_before: CommandObeyed | None = None
         self._build()
         bench.runs.state_changed.connect(self._show)
         bench.runs.busy_changed.connect(lambda _: self._renew_buttons())
@@ -103,6 +101,13 @@ class MonitorPage(Page):
         """Ask the trainer for previews."""
         self._ask(PreviewNow(), "Rendering previews after this step.")
 
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Ask the trainer to train on with another learning rate."""
+        self._ask(
+            SetLearningRate(learning_rate=learning_rate),
+            f"Training on with a learning rate of {learning_rate:g} after this step.",
+        )
+
     def _build(self) -> None:
         self._runs = QComboBox()
         self._runs.setModel(RunListModel(self.bench.runs, self))
@@ -116,7 +121,8 @@ class MonitorPage(Page):
         layout.setSpacing(2 * GRID)
         layout.addWidget(self._build_status())
         layout.addWidget(self._build_trouble())
-        layout.addWidget(self._build_plot(), 1)
+        self._losses = LossCard()
+        layout.addWidget(self._losses, 1)
         layout.addWidget(self._build_log())
         self._empty = EmptyState(
             "chart-line",
@@ -158,12 +164,15 @@ class MonitorPage(Page):
         self._save = button("Save now", self.save_now, icon_name="floppy-disk", tip="Save a checkpoint")
         self._preview = button("Preview now", self.preview_now, icon_name="eye", tip="Render the previews")
         self._answer = label("", "muted")
+        self._rate = RateRow()
+        self._rate.wanted.connect(self.set_learning_rate)
         titles = QVBoxLayout()
         titles.setSpacing(0)
         titles.addWidget(self._headline)
         titles.addWidget(self._phase)
         head = row(self._icon, titles, None, self._pause, self._save, self._preview, self._stop)
-        return card(head, self._bar, grid, self._answer, gap=GRID + 4)
+        below = row(self._answer, None, self._rate, gap=2 * GRID)
+        return card(head, self._bar, grid, below, gap=GRID + 4)
 
     def _build_trouble(self) -> QFrame:
         self._trouble_title = label("", "section")
@@ -183,25 +192,6 @@ class MonitorPage(Page):
         self._trouble = card(content)
         return self._trouble
 
-    def _build_plot(self) -> QFrame:
-        self._plot = LossPlot()
-        self._plot.setMinimumHeight(160)
-        self._legend: dict[Expert, QLabel] = {}
-        legend = []
-        for expert in Expert:
-            words = label(expert_label(expert))
-            words.setFont(numeric_font(bold=True))
-            self._legend[expert] = words
-            legend.append(words)
-        slider = QSlider(Qt.Orientation.Horizontal)
-        slider.setRange(0, _SLIDER_MOST)
-        slider.setValue(90)
-        slider.setFixedWidth(120)
-        slider.setAccessibleName("Smoothing")
-        slider.valueChanged.connect(lambda value: self._plot.set_smoothing(value / 100))
-        head = row(label("Loss", "section"), None, *legend, label("Smoothing", "muted"), slider, gap=2 * GRID)
-        return card(head, self._plot)
-
     def _build_log(self) -> Expander:
         self._log = QPlainTextEdit()
         self._log.setReadOnly(True)
@@ -215,13 +205,6 @@ class MonitorPage(Page):
             lambda is_open: self.bench.remember_expander(name, is_open=is_open)
         )
         return self._log_expander
-
-    def changeEvent(self, event: object) -> None:
-        """The plot takes the scheme's colours."""
-        super().changeEvent(event)  # type: ignore[arg-type]
-        if hasattr(self, "_plot") and event.type() is event.Type.PaletteChange:  # type: ignore[attr-defined]
-            self._plot.restyle()
-            self._renew_legend()
 
     def _show(self, watched: WatchedRun | None) -> None:
         self._watched = watched
@@ -258,8 +241,7 @@ class MonitorPage(Page):
         facts["A step takes"].setText(seconds_per_step(pace) if pace else "–")
         facts["Learning rate"].setText(f"{state.learning_rate:g}" if state.learning_rate else "–")
         facts["Peak VRAM"].setText(gigabytes(state.peak_vram_bytes) if state.peak_vram_bytes else "–")
-        self._plot.show_losses(state.losses)
-        self._renew_legend()
+        self._losses.show_run(watched)
         is_over = state.outcome in (Outcome.FAILED, Outcome.CRASHED, Outcome.STOPPED)
         latest_warning = state.warnings[-1] if state.warnings and watched.is_running else None
         self._trouble.setVisible(is_over or latest_warning is not None)
@@ -298,15 +280,6 @@ class MonitorPage(Page):
             self._bar.setRange(0, max(state.total_steps, 1))
             self._bar.setValue(state.step)
 
-    def _renew_legend(self) -> None:
-        losses = self._watched.state.losses if self._watched is not None else ()
-        for expert, words in self._legend.items():
-            own = [point.loss for point in losses if point.expert is expert]
-            words.setVisible(bool(own))
-            words.setStyleSheet(f"color: {expert_tone(expert).name()};")
-            if own:
-                words.setText(f"{expert_label(expert)} {smoothed(own[-400:], 0.9)[-1]:.4f}")
-
     def _show_log(self, text: str) -> None:
         if self._log.toPlainText() == text:
             return
@@ -325,10 +298,16 @@ class MonitorPage(Page):
             made.setVisible(is_live)
         for made in (self._save, self._preview):
             made.setEnabled(not is_paused)
+        self._rate.setVisible(is_live)
+        if watched is not None:
+            self._rate.show_rate(watched.state.learning_rate)
         self._pause.setText("Continue" if is_paused else "Pause")
         self._pause.setAccessibleName(self._pause.text())
         self._resume.setEnabled(not self.bench.runs.is_busy)
         answer = self._asked
+        if watched is not None and answer and watched.state.answer is not self._answer_before:
+            told = watched.state.answer
+            answer = (told.message if told is not None else "") or answer
         if watched is not None and watched.is_running and not answer:
             answer = "Training goes on when this window is closed."
         if watched is not None and not watched.is_running:
@@ -336,10 +315,11 @@ class MonitorPage(Page):
         self._answer.setText(answer)
         self._answer.setVisible(bool(answer))
 
-    def _ask(self, command: Stop | Pause | Unpause | SaveNow | PreviewNow, words: str) -> None:
+    def _ask(self, command: Command, words: str) -> None:
         if self._watched is None or not self._watched.is_running:
             return
         self._asked = words
+        self._answer_before = self._watched.state.answer
         set_role(self._answer, "muted")
         self.bench.runs.send(command)
         self._renew_buttons()

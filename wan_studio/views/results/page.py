@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt
 from PySide6.QtWidgets import (
     QApplication,
     QComboBox,
@@ -12,6 +12,8 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QListView,
     QStackedWidget,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
     QVBoxLayout,
     QWidget,
 )
@@ -28,10 +30,13 @@ from wan_studio.services.media_probe import probe
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.player.player import Player, whole_strip
 from wan_studio.views.player.transport import Transport
-from wan_studio.views.theme import GRID, numeric_font
+from wan_studio.views.results.export_options import ExportOptions
+from wan_studio.views.results.preview_panel import PreviewPanel
+from wan_studio.views.theme import GRID, icon, numeric_font
 from wan_studio.views.widgets import (
     ElidedLabel,
     EmptyState,
+    Expander,
     IconLabel,
     button,
     card,
@@ -104,8 +109,25 @@ class ResultsPage(Page):
             out: Folder for the files; None takes the run's own.
         """
         row_now = self._chosen()
-        if row_now is not None and row_now.checkpoint is not None and not self.bench.runs.is_busy:
-            self.bench.runs.export(row_now.step, out, self._on_exported)
+        form = self._options.form
+        if form is None:
+            self._options_expander.set_open(True)
+            self._options.strength.setFocus()
+        elif row_now is not None and row_now.checkpoint is not None and not self.bench.runs.is_busy:
+            self.bench.runs.export(row_now.step, out, self._on_exported, form)
+
+    def toggle_pin(self) -> None:
+        """Keep the chosen checkpoint for ever, or no longer."""
+        row_now = self._chosen()
+        if row_now is not None and row_now.checkpoint is not None:
+            self.bench.runs.set_pinned(row_now.step, is_pinned=not row_now.is_pinned)
+
+    def preview_more(self) -> None:
+        """Show what more previews can be made of."""
+        row_now = self._chosen()
+        self._panel.setVisible(self._panel.isHidden())
+        if row_now is not None and row_now.checkpoint is not None and not self._panel.isHidden():
+            self._panel.choose_step(row_now.step)
 
     def export_elsewhere(self) -> None:
         """Ask for a folder, e.g. ComfyUI's models/loras, and export there."""
@@ -122,16 +144,7 @@ class ResultsPage(Page):
         self._runs.setMinimumWidth(220)
         self._runs.activated.connect(self._on_run_chosen)
         self.header_tools.addWidget(self._runs)
-        self._list = QListView()
-        self._list.setModel(self._model)
-        self._list.setAccessibleName("Checkpoints")
-        self._list.setFont(numeric_font())
-        self._list.setSpacing(2)
-        self._list.setUniformItemSizes(True)
-        self._list.selectionModel().currentChanged.connect(self._on_checkpoint_chosen)
-        self._elsewhere = button("Export to folder…", self.export_elsewhere, icon_name="folder-open")
-        side = card(label("Checkpoints", "section"), self._list, self._elsewhere)
-        side.setFixedWidth(_LIST_WIDTH)
+        side = self._build_side()
         self._player = Player("Preview")
         self._transport = Transport(self._player)
         self._rows = QComboBox()
@@ -144,6 +157,8 @@ class ResultsPage(Page):
         right.setSpacing(GRID)
         right.addWidget(self._player, 1)
         right.addLayout(bar)
+        self._panel = PreviewPanel(self.bench)
+        right.addWidget(self._panel)
         right.addWidget(self._build_export())
         body = QWidget()
         layout = QHBoxLayout(body)
@@ -161,6 +176,39 @@ class ResultsPage(Page):
         self._stack.addWidget(self._empty)
         self._stack.addWidget(body)
         self.add(self._stack, 1)
+
+    def _build_side(self) -> QFrame:
+        self._list = QListView()
+        self._list.setModel(self._model)
+        self._list.setAccessibleName("Checkpoints")
+        self._list.setFont(numeric_font())
+        self._list.setSpacing(2)
+        self._list.setUniformItemSizes(True)
+        self._list.selectionModel().currentChanged.connect(self._on_checkpoint_chosen)
+        self._elsewhere = button("Export to folder…", self.export_elsewhere, icon_name="folder-open")
+        self._list.setItemDelegate(_PinDelegate(self._list))
+        self._pin = button(
+            "Pin", self.toggle_pin, icon_name="push-pin", tip="A pinned checkpoint is never removed"
+        )
+        self._more = button("Preview more…", self.preview_more, icon_name="eye")
+        self._options = ExportOptions()
+        name = "results.export"
+        self._options_expander = Expander(
+            "Export options", self._options, is_open=name in self.bench.settings.open_expanders
+        )
+        self._options_expander.toggled.connect(
+            lambda is_open: self.bench.remember_expander(name, is_open=is_open)
+        )
+        side = card(
+            label("Checkpoints", "section"),
+            self._list,
+            self._pin,
+            self._more,
+            self._elsewhere,
+            self._options_expander,
+        )
+        side.setFixedWidth(_LIST_WIDTH)
+        return side
 
     def _build_export(self) -> QFrame:
         self._files = QVBoxLayout()
@@ -191,8 +239,8 @@ class ResultsPage(Page):
         if watched is not None:
             self._runs.setCurrentIndex(max(0, self._runs.findText(watched.run.path.name)))
             chosen = self._chosen()
-            if self._model.show(watched.state):
-                self._choose_step(chosen.step if chosen and not is_other_run else None)
+            if self._model.show(watched.state, watched.pinned, watched.mixtures):
+                self._choose_row(chosen.key if chosen and not is_other_run else None)
             every = watched.state.total_steps
             self._empty.set_text(
                 "No checkpoint yet",
@@ -201,16 +249,26 @@ class ResultsPage(Page):
                 else watched.state.summary,
             )
         self._stack.setCurrentIndex(1 if watched is not None and self._model.rowCount() else 0)
+        row_now = self._chosen()
+        self._panel.show_run(watched, row_now.step if row_now is not None else None)
+        self._renew_pin()
         self.primary_changed.emit()
 
-    def _choose_step(self, step: int | None) -> None:
-        """Choose this step's row; the newest with a checkpoint when it is gone or none was chosen."""
+    def _choose_row(self, key: str | None) -> None:
+        """Choose this row; the newest with a checkpoint when it is gone or none was chosen."""
         rows = self._model.rows
-        at = next((i for i, found in enumerate(rows) if found.step == step), None)
+        at = next((i for i, found in enumerate(rows) if found.key == key), None)
         if at is None:
             at = next((i for i, found in enumerate(rows) if found.checkpoint is not None), 0)
         if rows:
             self._list.setCurrentIndex(self._model.index(at))
+
+    def _renew_pin(self) -> None:
+        row_now = self._chosen()
+        is_pinned = row_now is not None and row_now.is_pinned
+        self._pin.setEnabled(row_now is not None and row_now.checkpoint is not None)
+        self._pin.setText("Unpin" if is_pinned else "Pin")
+        self._pin.setAccessibleName(self._pin.text())
 
     def _chosen(self) -> CheckpointRow | None:
         found = self._list.currentIndex().data(Qt.ItemDataRole.UserRole)
@@ -226,6 +284,7 @@ class ResultsPage(Page):
         self._rows.setVisible(len(previews) > 1)
         self._rows.setCurrentIndex(min(at, len(previews) - 1))
         self._show_preview()
+        self._renew_pin()
         self.primary_changed.emit()
 
     def _show_preview(self) -> None:
@@ -282,6 +341,21 @@ class ResultsPage(Page):
         run = self._runs.itemData(at)
         if run is not None:
             self.bench.runs.show(run)
+
+
+class _PinDelegate(QStyledItemDelegate):
+    """Puts a pin beside the checkpoints that are kept for ever."""
+
+    def initStyleOption(  # noqa: N802 - Qt's name
+        self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex
+    ) -> None:
+        """Add the icon to what is drawn."""
+        super().initStyleOption(option, index)
+        found = index.data(Qt.ItemDataRole.UserRole)
+        if isinstance(found, CheckpointRow) and found.is_pinned:
+            option.icon = icon("push-pin", "accent")  # type: ignore[attr-defined]
+            option.features |= QStyleOptionViewItem.ViewItemFeature.HasDecoration  # type: ignore[attr-defined]
+            option.decorationPosition = QStyleOptionViewItem.Position.Right  # type: ignore[attr-defined]
 
 
 def make_page(bench: Workbench) -> Page:

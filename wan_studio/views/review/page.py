@@ -12,9 +12,12 @@ from wan_studio.services.preflight import Check, Preflight, run_preflight
 from wan_studio.services.preset_store import settings_for
 from wan_studio.undo.edits import edit_project
 from wan_studio.views.page import Page, Primary
+from wan_studio.views.review.sample_fields import SAMPLE_FIELDS
+from wan_studio.views.review.sample_rows import SampleRowsEditor
 from wan_studio.views.theme import GRID, ToneName
-from wan_studio.views.training.fields import FieldSpec, SettingRow
-from wan_studio.views.widgets import IconLabel, button, card, label, readable, row, scrolled
+from wan_studio.views.training.fields import SettingRow
+from wan_studio.views.training.specs import FieldSpec
+from wan_studio.views.widgets import Expander, IconLabel, button, card, label, readable, row, scrolled
 from wan_studio.views.wording import count
 
 _MARKS: dict[Level | None, tuple[str, ToneName]] = {
@@ -23,38 +26,6 @@ _MARKS: dict[Level | None, tuple[str, ToneName]] = {
     Level.WARNING: ("warning-circle", "warn"),
     Level.BLOCKER: ("x-circle", "bad"),
 }
-_NUMBER = "It must be a number of 0 or more."
-FIELDS: tuple[FieldSpec, ...] = (
-    FieldSpec(
-        "sample.every",
-        "Sample every",
-        "integer",
-        "Steps between previews; 0 renders none.",
-        "It must be a whole number of 0 or more.",
-        unit="steps",
-        step=50,
-    ),
-    FieldSpec(
-        "sample.steps",
-        "Sample steps",
-        "integer",
-        "Denoising steps of a preview.",
-        "It must be a whole number of 1 or more.",
-    ),
-    FieldSpec(
-        "sample.guidance_high",
-        "Guidance, high noise",
-        "number",
-        "How firmly the prompt is followed.",
-        _NUMBER,
-    ),
-    FieldSpec(
-        "sample.guidance_low", "Guidance, low noise", "number", "The same for the low noise expert.", _NUMBER
-    ),
-    FieldSpec(
-        "sample.shift", "Flow shift", "number", "Shift of the sampler's noise levels.", "It must be above 0."
-    ),
-)
 
 
 class ReviewPage(Page):
@@ -88,6 +59,10 @@ class ReviewPage(Page):
             return Primary("Show the run", hint="A run of this project is at work", icon_name="chart-line")
         if self._preflight is None:
             return Primary(text, is_enabled=False, hint="Looking at the clips", icon_name="play")
+        wrong = [made.spec.label for made in self._rows if made.problem]
+        if wrong or self._samples.problem:
+            hint = f"Mend first: {', '.join(wrong)}" if wrong else "Mend the previews first"
+            return Primary(text, is_enabled=False, hint=hint, icon_name="play")
         blockers = self._preflight.blockers
         if blockers:
             things = "1 thing stands" if len(blockers) == 1 else f"{len(blockers)} things stand"
@@ -108,11 +83,7 @@ class ReviewPage(Page):
         self._on_project_changed()
 
     def _build(self) -> None:
-        self._rows = [SettingRow(spec, lambda: self.session.project.settings) for spec in FIELDS]
-        for made in self._rows:
-            made.edited.connect(self._on_edited)
-        self._sample_text = label("", "muted", wrap=True)
-        samples = card(label("Samples", "section"), self._sample_text, *self._rows, gap=GRID + 4)
+        samples = self._build_samples()
         self._checks = QVBoxLayout()
         self._checks.setSpacing(GRID + 4)
         self._checks.setContentsMargins(0, 0, 0, 0)
@@ -136,6 +107,29 @@ class ReviewPage(Page):
         layout.addStretch(1)
         self.add(scrolled(readable(content, 860), name="Samples and review"), 1)
 
+    def _build_samples(self) -> QFrame:
+        self._rows = [SettingRow(spec, lambda: self.session.project.settings) for spec in SAMPLE_FIELDS]
+        for made in self._rows:
+            made.edited.connect(self._on_edited)
+            made.problem_changed.connect(self.primary_changed)
+        self._sample_text = label("", "muted", wrap=True)
+        self._samples = SampleRowsEditor(self.bench, self.primary_changed.emit)
+        name = "review.samples"
+        self._more = Expander(
+            "More sample settings",
+            card(*self._rows[1:], gap=GRID + 6, margins=0),
+            is_open=name in self.bench.settings.open_expanders,
+        )
+        self._more.toggled.connect(lambda is_open: self.bench.remember_expander(name, is_open=is_open))
+        return card(
+            label("Samples", "section"),
+            self._sample_text,
+            self._rows[0],
+            self._samples,
+            self._more,
+            gap=2 * GRID,
+        )
+
     def _forget(self) -> None:
         if self._task is not None:
             self._task.cancel()
@@ -148,6 +142,10 @@ class ReviewPage(Page):
         settings, preset = project.settings, settings_for(project.goal, project.settings.model.base)
         for made in self._rows:
             made.show_value(settings, preset)
+            made.setVisible(made.spec.is_shown_in(settings))
+        for part in (self._samples, self._more):
+            part.setVisible(settings.sample.every > 0)
+        self._samples.show_project()
         self._sample_text.setText(_sample_text(settings))
         self._summary_text.setText(_summary(project))
         if project == self._checked:
@@ -202,7 +200,10 @@ def _sample_text(settings: Settings) -> str:
         return "No previews are rendered while training."
     if settings.sample.rows:
         return f"{count(len(settings.sample.rows), 'preview')} at each time, with both experts' LoRAs."
-    return "One preview each time: the first clip goes on from its first frame, with both experts' LoRAs."
+    return (
+        "One preview each time: the first clip goes on from its first frame, with both experts' LoRAs. "
+        "Add previews to choose your own."
+    )
 
 
 def _summary(project: Project) -> str:

@@ -1,61 +1,19 @@
 """One setting as a row: name, field, unit, what was recommended, and what is wrong with it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QKeyEvent
-from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from wan_studio.domain.project import Settings
 from wan_studio.errors import AppError
-from wan_studio.views.theme import GRID, numeric_font
-from wan_studio.views.widgets import button, label, restyle, set_role
+from wan_studio.views.theme import GRID
+from wan_studio.views.training.editors import make_editor
+from wan_studio.views.training.specs import FieldSpec
+from wan_studio.views.widgets import button, label, set_role
 
-FieldKind = Literal["integer", "number", "choice", "resolutions"]
-Choices: TypeAlias = tuple[tuple[Any, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FieldSpec:
-    """A setting as the page shows it.
-
-    Attributes:
-        name: `section.field`.
-        label: The name that users know from the guides.
-        rule: What is allowed, as a sentence that follows a wrong value.
-        help: One sentence on what it does.
-        step: What the up and down keys add, for whole numbers.
-        optional: What an empty field stands for; empty when it may not be empty.
-        choices: Value and text of each choice.
-        group: Heading of its group among the advanced ones; empty for an essential one.
-    """
-
-    name: str
-    label: str
-    kind: FieldKind
-    help: str
-    rule: str = ""
-    unit: str = ""
-    step: int = 1
-    optional: str = ""
-    choices: Choices = ()
-    group: str = ""
-
-    @property
-    def section(self) -> str:
-        """The settings' section."""
-        return self.name.partition(".")[0]
-
-    @property
-    def field(self) -> str:
-        """The field in the section."""
-        return self.name.partition(".")[2]
-
-    def value_in(self, settings: Settings) -> Any:
-        """Its value in these settings."""
-        return getattr(getattr(settings, self.section), self.field)
+_NAME_WIDTH = 208
 
 
 class SettingRow(QWidget):
@@ -63,9 +21,11 @@ class SettingRow(QWidget):
 
     Signals:
         edited: The user gave it another valid value. args: FieldSpec, the new Settings
+        problem_changed: What stands in it is wrong now, or right again.
     """
 
     edited = Signal(object, object)
+    problem_changed = Signal()
 
     def __init__(self, spec: FieldSpec, current: Callable[[], Settings]) -> None:
         super().__init__()
@@ -73,125 +33,74 @@ class SettingRow(QWidget):
         self._current = current
         self._recommended: Any = None
         self._problem = ""
+        self._shown: tuple[Any, ...] = ()
         name = label(spec.label)
-        name.setFixedWidth(192)
+        name.setFixedWidth(_NAME_WIDTH)
         name.setToolTip(spec.help)
         self._help = label(spec.help, "muted", wrap=True)
-        self._unit = label(spec.unit, "muted")
-        self._reset = button("", self._on_reset, role="link")
+        self._remark = label("", "warn", wrap=True)
+        self._reset = button("", self.use_recommended, role="link")
         self._reset.hide()
-        self._line: QLineEdit | None = None
-        self._combo: QComboBox | None = None
-        self._boxes: dict[int, QCheckBox] = {}
-        field = self._make_field()
-        name.setBuddy(field)
+        self.editor = make_editor(spec)
+        self.editor.entered.connect(self._take)
+        self.editor.misread.connect(lambda: self._show_problem(spec.rule))
+        name.setBuddy(self.editor.field)
         top = QHBoxLayout()
         top.setSpacing(GRID)
         top.addWidget(name)
-        top.addWidget(field)
-        top.addWidget(self._unit)
-        top.addSpacing(GRID)
+        top.addWidget(self.editor)
+        if spec.unit:
+            top.addWidget(label(spec.unit, "muted"))
         top.addWidget(self._reset)
         top.addStretch(1)
+        below = QVBoxLayout()
+        below.setContentsMargins(_NAME_WIDTH + GRID, 0, 0, 0)
+        below.setSpacing(2)
+        below.addWidget(self._help)
+        below.addWidget(self._remark)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         layout.addLayout(top)
-        below = QHBoxLayout()
-        below.setContentsMargins(192 + GRID, 0, 0, 0)
-        below.addWidget(self._help)
         layout.addLayout(below)
+        self._remark.hide()
 
     @property
     def problem(self) -> str:
         """What is wrong with what stands in the field; empty when nothing is."""
         return self._problem
 
+    @property
+    def remark(self) -> str:
+        """What is doubtful about the value; empty when nothing is."""
+        return "" if self._remark.isHidden() else self._remark.text()
+
     def show_value(self, settings: Settings, recommended: Settings) -> None:
         """Show the value, and what was recommended when it differs."""
         value, self._recommended = self.spec.value_in(settings), self.spec.value_in(recommended)
+        is_shown = self.spec.is_shown_in(settings)
+        if not is_shown:
+            # A value that is not looked at must not stand in the way.
+            self._show_problem("")
+        remark = self.spec.remark(settings) if self.spec.remark is not None else ""
+        shown = (value, self._recommended, remark, self._problem)
+        if shown == self._shown:
+            return
+        self._shown = shown
         if not self._problem:
-            self._fill(value)
-        is_changed = value != self._recommended
-        self._reset.setVisible(is_changed or bool(self._problem))
-        self._reset.setText(f"Recommended: {self._worded(self._recommended)}")
-        self._reset.setAccessibleName(
-            f"Use the recommended {self.spec.label}: {self._worded(self._recommended)}"
-        )
+            self.editor.fill(value)
+        words = f"Recommended: {self.spec.worded(self._recommended) or 'none'}"
+        self._reset.setVisible(value != self._recommended or bool(self._problem))
+        self._reset.setText(words)
+        self._reset.setAccessibleName(f"{self.spec.label}, {words[0].lower()}{words[1:]}")
+        self._remark.setText(remark)
+        self._remark.setVisible(bool(remark))
 
-    def _make_field(self) -> QWidget:
-        spec = self.spec
-        if spec.kind == "choice":
-            self._combo = QComboBox()
-            for value, text in spec.choices:
-                self._combo.addItem(text, value)
-            self._combo.setMinimumWidth(200)
-            self._combo.setAccessibleName(spec.label)
-            self._combo.activated.connect(lambda _: self._take(self._combo.currentData()))  # type: ignore[union-attr]
-            return self._combo
-        if spec.kind == "resolutions":
-            holder = QWidget()
-            holder.setAccessibleName(spec.label)
-            self._box_layout = QHBoxLayout(holder)
-            self._box_layout.setContentsMargins(0, 0, 0, 0)
-            self._box_layout.setSpacing(2 * GRID)
-            for value, _ in spec.choices:
-                self._add_box(int(value))
-            return holder
-        self._line = _NumberLine(spec.step if spec.kind == "integer" else 0)
-        self._line.setFont(numeric_font())
-        self._line.setFixedWidth(120)
-        self._line.setAccessibleName(f"{spec.label} {spec.unit}".strip())
-        self._line.setPlaceholderText(spec.optional)
-        self._line.textEdited.connect(self._on_text_edited)
-        return self._line
-
-    def _add_box(self, resolution: int) -> None:
-        box = QCheckBox(str(resolution))
-        box.setAccessibleName(f"Resolution {resolution}")
-        box.clicked.connect(self._on_boxes_clicked)
-        self._boxes[resolution] = box
-        self._box_layout.addWidget(box)
-
-    def _fill(self, value: Any) -> None:
-        if self._line is not None and not self._line.hasFocus():
-            self._line.setText("" if value is None else self._worded(value))
-        elif self._combo is not None:
-            self._combo.setCurrentIndex(max(0, self._combo.findData(value)))
-        elif self._boxes:
-            for resolution in (*value, *self._recommended):
-                if resolution not in self._boxes:
-                    self._add_box(resolution)
-            for resolution, box in self._boxes.items():
-                box.setChecked(resolution in value)
-
-    def _worded(self, value: Any) -> str:
-        if value is None:
-            return self.spec.optional
-        if self.spec.kind == "choice":
-            return next((text for choice, text in self.spec.choices if choice == value), str(value))
-        if self.spec.kind == "resolutions":
-            return ", ".join(str(resolution) for resolution in value)
-        return f"{value:g}" if isinstance(value, float) else str(value)
-
-    def _on_text_edited(self, text: str) -> None:
-        stripped = text.strip()
-        if not stripped and self.spec.optional:
-            self._take(None)
-            return
-        try:
-            value: Any = int(stripped) if self.spec.kind == "integer" else float(stripped.replace(",", "."))
-        except ValueError:
-            self._show_problem(self.spec.rule)
-            return
-        self._take(value)
-
-    def _on_boxes_clicked(self) -> None:
-        chosen = [resolution for resolution, box in sorted(self._boxes.items()) if box.isChecked()]
-        if chosen:
-            self._take(chosen)
-        else:
-            self._show_problem(self.spec.rule)
+    def use_recommended(self) -> None:
+        """Put the value back to what was recommended."""
+        self._show_problem("")
+        self.editor.fill(self._recommended)
+        self._take(list(self._recommended) if isinstance(self._recommended, tuple) else self._recommended)
 
     def _take(self, value: Any) -> None:
         try:
@@ -202,35 +111,13 @@ class SettingRow(QWidget):
         self._show_problem("")
         self.edited.emit(self.spec, settings)
 
-    def _on_reset(self) -> None:
-        self._show_problem("")
-        value = list(self._recommended) if isinstance(self._recommended, tuple) else self._recommended
-        if self._line is not None:
-            self._line.setText("" if value is None else self._worded(self._recommended))
-        self._take(value)
-
     def _show_problem(self, problem: str) -> None:
+        if problem == self._problem:
+            return
         self._problem = problem
         self._help.setText(f"{problem} The old value stays until then." if problem else self.spec.help)
         set_role(self._help, "bad" if problem else "muted")
         if problem:
             self._reset.show()
-        if self._line is not None:
-            self._line.setProperty("invalid", bool(problem))
-            restyle(self._line)
-
-
-class _NumberLine(QLineEdit):
-    """A line for a number: the up and down keys change whole ones."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self._step = step
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        direction = {Qt.Key.Key_Up: 1, Qt.Key.Key_Down: -1}.get(Qt.Key(event.key()), 0)
-        if not direction or not self._step or not self.text().strip().isdigit():
-            super().keyPressEvent(event)
-            return
-        self.setText(str(max(0, int(self.text()) + direction * self._step)))
-        self.textEdited.emit(self.text())
+        self.editor.set_invalid(is_invalid=bool(problem))
+        self.problem_changed.emit()
