@@ -28,6 +28,7 @@ _PHASE_NAMES = {
     Phase.CACHING_TEXT: "Encoding captions",
     Phase.CACHING_LATENTS: "Encoding clips",
     Phase.TRAINING: "Training",
+    Phase.VALIDATING: "Measuring held-out clips",
     Phase.PREVIEWING: "Rendering previews",
     Phase.SAVING: "Saving",
 }
@@ -156,8 +157,8 @@ class _Bars(AbstractContextManager["_Bars"]):
 
     def _finish(self, phase: Phase) -> None:
         task = self._tasks.pop(phase)
-        # Saves and previews come often; their bars would pile up.
-        if phase in {Phase.SAVING, Phase.PREVIEWING}:
+        # They come often; their bars would pile up.
+        if phase in {Phase.SAVING, Phase.PREVIEWING, Phase.VALIDATING}:
             self._progress.remove_task(task)
             return
         total = next((shown.total for shown in self._progress.tasks if shown.id == task), None) or 1
