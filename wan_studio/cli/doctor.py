@@ -21,7 +21,16 @@ from wan_studio.services.trainer_runtime import TrainerMissingError, find_traine
 
 _GIB = 1024**3
 _APP_PACKAGES = ("PySide6-Essentials", "pyqtgraph", "av", "numpy", "msgspec")
-_TRAINER_PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "ftfy")
+_TRAINER_PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "safetensors",
+    "ftfy",
+)
 _QT_LIBRARIES = (
     "libEGL.so.1",
     "libGL.so.1",
