@@ -236,7 +236,8 @@ def test_without_a_command_and_a_display_a_sentence_says_so(capsys):
     assert "display" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("display", [":77", "unix:77.0"])
+# No server counts as high as this, whatever displays the machine has.
+@pytest.mark.parametrize("display", [":64077", "unix:64077.0"])
 def test_a_display_that_does_not_answer_is_none(capsys, monkeypatch, display):
     monkeypatch.setenv("DISPLAY", display)
     assert wan_studio() == 2
