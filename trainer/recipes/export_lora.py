@@ -1,16 +1,14 @@
 """From a checkpoint to files for other programs: convert, verify against the model, hand over."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.errors import TrainerError
 from trainer.model.layouts import expert_config, open_base
 from trainer.model.load import base_weights
-from trainer.model.lora import complete_dora, lora_target_shapes
+from trainer.model.lora import complete_dora, lora_settings, lora_target_shapes
 from trainer.output.export import ExportOptions, export_pair
-from trainer.output.lora_names import original_name
-from trainer.protocol.job import Expert, TargetSection
+from trainer.protocol.job import Expert
 from trainer.protocol.run_folder import RunFolder, lora_file_name
 
 
@@ -56,7 +54,7 @@ def export_lora(run: RunFolder, request: ExportRequest) -> list[Path]:
         if (checkpoint / lora_file_name(expert)).exists()
     }
     target_shapes = {
-        expert: trained_shapes(lora_target_shapes(expert_config(base, expert)), job.target)
+        expert: lora_target_shapes(expert_config(base, expert), lora_settings(job, expert))
         for expert in found
     }
     return export_pair(
@@ -70,21 +68,6 @@ def export_lora(run: RunFolder, request: ExportRequest) -> list[Path]:
         if request.options.format == "diffusers"
         else None,
     )
-
-
-def trained_shapes(
-    shapes: Mapping[str, tuple[int, int]], target: TargetSection
-) -> dict[str, tuple[int, int]]:
-    """Those of the model's layers that the job's filters let train; filters look at original names."""
-    return {
-        path: shape
-        for path, shape in shapes.items()
-        if (
-            not target.only_if_contains
-            or any(part in original_name(path) for part in target.only_if_contains)
-        )
-        and not any(part in original_name(path) for part in target.ignore_if_contains)
-    }
 
 
 def checkpoint_step(run: RunFolder, wanted: int | None) -> int:

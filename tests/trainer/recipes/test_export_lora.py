@@ -9,14 +9,14 @@ from tests.jobs import small_job
 from trainer.__main__ import main
 from trainer.errors import TrainerError
 from trainer.model.layouts import expert_config, open_base
-from trainer.model.lora import lora_target_shapes
+from trainer.model.lora import lora_settings, lora_target_shapes
 from trainer.output.export import ExportOptions
 from trainer.output.lora_file import LoraFileError, LoraFileSpec, read_lora_file, write_lora_file
 from trainer.output.verify import verify_lora_file
 from trainer.protocol.job import Expert, JobSpec
 from trainer.protocol.run_folder import RunFolder, lora_file_name
 from trainer.recipes.describe_lora import lora_metadata
-from trainer.recipes.export_lora import ExportRequest, export_lora, trained_shapes
+from trainer.recipes.export_lora import ExportRequest, export_lora
 
 
 def run_with_checkpoints(folder: Path, job: JobSpec, *steps: int) -> RunFolder:
@@ -28,7 +28,7 @@ def run_with_checkpoints(folder: Path, job: JobSpec, *steps: int) -> RunFolder:
         generator = torch.Generator().manual_seed(step)
         run.checkpoint(step).mkdir(parents=True)
         for expert in Expert:
-            shapes = trained_shapes(lora_target_shapes(expert_config(base, expert)), job.target)
+            shapes = lora_target_shapes(expert_config(base, expert), lora_settings(job, expert))
             state = {}
             for path, (rows, columns) in shapes.items():
                 state[f"{path}.lora_A.weight"] = torch.randn(2, columns, generator=generator)
