@@ -8,12 +8,11 @@ conditional distribution on the expert's interval, by the inverse of the distrib
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from trainer.protocol.job import Expert
+from trainer.protocol.job import Expert, TimestepBias, TimestepType
 
 TRAINING_TIMESTEPS = 1000
 """The model's timestep for pure noise; its noise level sigma is timestep / 1000."""
@@ -24,9 +23,6 @@ STRATA = 16
 WEIGHTED_DENSITY = ((0.0, 0.44), (0.875, 1.52), (1.0, 0.1))
 """Corners of the piecewise linear density of "weighted": most weight where pictures take shape, little
 at the clean end, least at pure noise. Sampling by it equals, in expectation, weighting the loss by it."""
-
-TimestepType = Literal["linear", "sigmoid", "shift", "weighted"]
-TimestepBias = Literal["balanced", "high_noise", "low_noise"]
 
 
 @dataclass(frozen=True, slots=True)
