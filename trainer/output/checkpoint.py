@@ -119,7 +119,10 @@ def save_checkpoint(run: RunFolder, state: TrainingState, write_loras: Callable[
         write_loras(unfinished)
         tensors, optimizers = _split(state, _storable)
         save_file(tensors, unfinished / "state.safetensors")
-        digests = {path.name: _digest(path) for path in sorted(unfinished.glob("*.safetensors"))}
+        written = sorted(unfinished.glob("*.safetensors"))
+        for path in written:
+            _flush(path)
+        digests = {path.name: _digest(path) for path in written}
         write_json(
             unfinished / "state.json",
             StateFile(
@@ -148,7 +151,7 @@ def load_checkpoint(folder: Path) -> TrainingState:
             if _digest(folder / name) != digest:
                 raise CheckpointDamagedError(folder, f"{name} is not what was written")
         tensors = load_file(folder / "state.safetensors")
-    except (OSError, msgspec.DecodeError, SafetensorError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise CheckpointDamagedError(folder, str(error)) from error
     if file.format not in READABLE_FORMATS:
         raise CheckpointDamagedError(folder, f"its format {file.format} is not known to this version")
@@ -334,8 +337,11 @@ def _storable(tensor: Tensor) -> Tensor:
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if os.name != "nt":
-            # The rename must not reach the disk before the content does.
-            os.fsync(file.fileno())
-    return digest
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """See that the content is on the disk: the folder's rename must not get there before it."""
+    # Opened for writing: Windows flushes no file that was opened for reading.
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
