@@ -14,8 +14,8 @@ import psutil
 from trainer.errors import TrainerError
 from trainer.protocol.events import RunFailed
 from trainer.protocol.job import JobSpec
-from trainer.protocol.run_folder import RunFolder, RunLockedError
-from trainer.protocol.wire import WireError, read_json
+from trainer.protocol.run_folder import RunFolder, RunLockedError, read_job_file
+from trainer.protocol.wire import WireError
 from trainer.recipes.lora_verb import add_export_options, add_lora_verb, run_tool
 from trainer.runtime.control import Control
 from trainer.runtime.reporter import Reporter
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     run = RunFolder(options.run_dir)
     try:
-        job = read_json(options.job, JobSpec)
+        job = read_job_file(options.job)
         if options.job.resolve() != run.job_file.resolve():
             run.create(job)
     except FileExistsError:
@@ -114,8 +114,10 @@ def _train(run: RunFolder, job: JobSpec) -> int:
 
 def _import_and_train(run: RunFolder, job: JobSpec, reporter: Reporter, control: Control) -> None:
     from trainer.recipes.train_lora import train_lora
+    from trainer.runtime.device import worded_out_of_memory
 
-    train_lora(run, job, reporter, control)
+    with worded_out_of_memory():
+        train_lora(run, job, reporter, control)
 
 
 def _reported(reporter: Reporter, work: Callable[[], None]) -> int:
@@ -156,11 +158,16 @@ def _export(options: argparse.Namespace) -> int:
 
 def _preview(options: argparse.Namespace) -> int:
     from trainer.recipes.render_previews import PreviewRequest, render_checkpoint
+    from trainer.runtime.device import worded_out_of_memory
+
+    def work() -> list[Path]:
+        with worded_out_of_memory():
+            return render_checkpoint(run, request)
 
     run = RunFolder(options.run_dir)
     request = PreviewRequest(options.checkpoint, options.high, options.low, options.strength)
     try:
-        return _printed(lambda: render_checkpoint(run, request))
+        return _printed(work)
     except RunLockedError:
         return _refuse(f"Another trainer works on {run.path}; wait for it, or stop it.", EXIT_LOCKED)
 

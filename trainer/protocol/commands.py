@@ -47,7 +47,10 @@ def decode_command(content: bytes) -> Command:
     Raises:
         msgspec.DecodeError: it is not a command of this version.
     """
-    return _decoder.decode(content)
+    try:
+        return _decoder.decode(content)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def command_name(command: Command) -> str:

@@ -227,5 +227,5 @@ def decode_event(line: bytes) -> Event | UnknownEvent:
     """Decode one line of ``events.jsonl``; what is not known comes back as `UnknownEvent`."""
     try:
         return _decoder.decode(line)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return UnknownEvent(line)

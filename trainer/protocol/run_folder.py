@@ -15,8 +15,8 @@ import msgspec
 
 from trainer.protocol.commands import Command, decode_command
 from trainer.protocol.events import Event, PhaseProgress, StepDone, UnknownEvent, Unpaused, decode_event
-from trainer.protocol.job import Expert, JobSpec
-from trainer.protocol.wire import lacks_room, read_json, to_json, write_atomic, write_json
+from trainer.protocol.job import PROTOCOL_VERSION, Expert, JobSpec
+from trainer.protocol.wire import WireError, lacks_room, read_json, to_json, write_atomic, write_json
 
 if os.name == "nt":  # pragma: no cover - Windows
     import msvcrt
@@ -28,6 +28,7 @@ PIN_NAME = "pinned"
 """An empty file of this name in a checkpoint's folder keeps the checkpoint for ever."""
 
 RESERVE_BYTES = 256 * 1024
+LOG_TAIL_BYTES = 64_000
 MOST_ROUTINE_UNSAID = 10_000
 
 
@@ -121,14 +122,16 @@ class RunFolder:
         """The run's job.
 
         Raises:
-            WireError: the file is missing or wrong.
+            WireError: the file is missing, wrong, or of another version's protocol.
         """
-        return read_json(self.job_file, JobSpec)
+        return read_job_file(self.job_file)
 
     def log_tail(self, lines: int = 30) -> str:
         """The last lines of the process's own output."""
         try:
-            content = self.log_file.read_bytes()[-64_000:]
+            with self.log_file.open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES))
+                content = file.read()
         except OSError:
             return ""
         return "\n".join(content.decode("utf-8", "replace").splitlines()[-lines:])
@@ -138,7 +141,11 @@ class RunFolder:
     def send(self, command: Command) -> str:
         """Leave a command for the trainer; returns its id, which the answering event carries."""
         self.commands_folder.mkdir(parents=True, exist_ok=True)
-        command_id = f"{time.time_ns():020d}"
+        moment_ns = time.time_ns()
+        # A coarse clock (Windows) gives two commands the same moment.
+        while (self.commands_folder / f"{moment_ns:020d}.json").exists():
+            moment_ns += 1
+        command_id = f"{moment_ns:020d}"
         write_atomic(self.commands_folder / f"{command_id}.json", to_json(command))
         return command_id
 
@@ -317,6 +324,27 @@ class EventReader:
         end = content.rfind(b"\n") + 1
         self._position += end
         return [decode_event(line) for line in content[:end].splitlines() if line.strip()]
+
+
+class _JobVersion(msgspec.Struct):
+    protocol_version: int = PROTOCOL_VERSION
+
+
+def read_job_file(path: Path) -> JobSpec:
+    """Read a job, wherever it lies.
+
+    Raises:
+        WireError: the file is missing, wrong, or of another version's protocol.
+    """
+    # Beforehand: a newer job has fields that would only be told of as unknown.
+    version = read_json(path, _JobVersion).protocol_version
+    if version != PROTOCOL_VERSION:
+        raise WireError(
+            path,
+            f"it speaks protocol {version}, this version of Wan Studio {PROTOCOL_VERSION}. "
+            "Use the version that it was made with.",
+        )
+    return read_json(path, JobSpec)
 
 
 def step_name(step: int) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import pytest
 
 from tests.small_disk import run_on_a_small_disk
@@ -14,6 +15,7 @@ from trainer.protocol.commands import SetLearningRate, Stop
 from trainer.protocol.events import Hello, RunFinished, StepDone, UnknownEvent, Warned
 from trainer.protocol.job import Expert
 from trainer.protocol.run_folder import EventReader, EventWriter, RunFolder, RunLockedError
+from trainer.protocol.wire import WireError
 
 HOLD_THE_LOCK = """
 import sys, time
@@ -248,6 +250,45 @@ assert told[201].message == "still full" and told[202] == 200 and len(told) == 2
 def test_a_pause_is_told_on_a_disk_that_is_really_full(tmp_path):
     told = run_on_a_small_disk(FILL_THE_DISK, tmp_path, size="1m")
     assert told.splitlines() == ["told on a full disk: Paused 101", f"held again: {run_folder.RESERVE_BYTES}"]
+
+
+def test_commands_of_the_same_moment_do_not_replace_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_000_000_000)
+    run = RunFolder(tmp_path)
+    ids = [run.send(Stop()), run.send(SetLearningRate(learning_rate=1e-5)), run.send(Stop())]
+    assert [command_id for command_id, _ in run.waiting_commands()] == ids
+
+
+@pytest.mark.parametrize("damage", [b'{"command":"st\xff"}', b"\xff\xfe"])
+def test_a_command_that_is_no_text_comes_as_its_error_too(tmp_path, damage):
+    run = RunFolder(tmp_path)
+    run.commands_folder.mkdir()
+    (run.commands_folder / f"{5:020d}.json").write_bytes(damage)
+    ((_, error),) = run.waiting_commands()
+    assert isinstance(error, msgspec.DecodeError)
+
+
+def test_an_event_whose_text_is_damaged_is_unknown_and_hides_no_other(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"event":"warned","message":"\xff"}\n{"event":"warned","message":"whole"}\n')
+    damaged, whole = EventReader(path).read_new()
+    assert isinstance(damaged, UnknownEvent)
+    assert whole.message == "whole"
+
+
+def test_the_tail_of_a_long_log_is_its_last_lines(tmp_path):
+    run = RunFolder(tmp_path)
+    assert run.log_tail() == ""
+    run.log_file.write_text("".join(f"line {number}\n" for number in range(20_000)), encoding="utf-8")
+    assert run.log_file.stat().st_size > 2 * run_folder.LOG_TAIL_BYTES
+    assert run.log_tail(3).splitlines() == ["line 19997", "line 19998", "line 19999"]
+
+
+def test_a_job_of_a_newer_version_is_told_by_its_protocol_not_by_a_field(tmp_path):
+    run = RunFolder(tmp_path)
+    run.job_file.write_text('{"protocol_version": 99, "a_new_section": {}}', encoding="utf-8")
+    with pytest.raises(WireError, match=r"job\.json: it speaks protocol 99"):
+        run.read_job()
 
 
 def test_a_pin_is_a_file_in_the_checkpoints_folder(tmp_path):
