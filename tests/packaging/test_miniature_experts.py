@@ -1,38 +1,16 @@
 """Text with short padding is the same text, and times stay on their side."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "packaging"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def learning():
-    sys.path.insert(0, str(SCRIPTS))
     import miniature_experts
 
-    yield miniature_experts
-    sys.path.remove(str(SCRIPTS))
-
-
-@pytest.fixture(scope="module")
-def config():
-    from trainer.model.miniature import MiniatureConfig
-
-    return MiniatureConfig(
-        heads=1, head_dim=64, layers=2, ffn_dim=64, vae_dim=8, vae_multipliers=(1, 2, 2), vae_patch=2
-    )
+    return miniature_experts
 
 
 def test_text_with_short_padding_gives_the_experts_the_same_answer(learning, config):

@@ -1,30 +1,16 @@
 """Captions say what the camera does."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "packaging"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def learning():
-    sys.path.insert(0, str(SCRIPTS))
     import miniature_scenes
 
-    yield miniature_scenes
-    sys.path.remove(str(SCRIPTS))
+    return miniature_scenes
 
 
 def test_captions_name_the_motion_that_a_clip_shows(learning):
