@@ -67,11 +67,6 @@ def frames_in(seconds: float) -> int:
     return max(1, math.ceil(seconds * MODEL_FRAMES_PER_SECOND - 1e-6))
 
 
-def longest_real_speed_sample(source: SourceVideo, trim: TrimRange) -> int:
-    """The most frames (4n+1) that the range gives at real speed."""
-    return valid_frame_count(frames_in(_range_seconds(source, trim)))
-
-
 def sample_frames(
     source: SourceVideo, trim: TrimRange, num_frames: int, rule: SamplingRule = "real_speed"
 ) -> FrameSample:

@@ -32,11 +32,6 @@ class ThumbnailCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def existing_poster(self, source: SourceVideo) -> Path | None:
-        """The poster if it is made already; touches no video."""
-        path = self._path(source)
-        return path if path.is_file() else None
-
     def poster(self, source: SourceVideo) -> Path:
         """The poster, 180 pixels high with square pixels; from a third of the way, past fades.
 
