@@ -98,12 +98,12 @@ def test_a_second_trainer_is_refused_a_stop_saves_and_a_wrong_job_is_named(tmp_p
     wait_for_step(run, 2, first)
 
     second = trainer("resume", run.path)
-    _, complaint = second.communicate(timeout=60)
+    _, complaint = second.communicate(timeout=120)
     assert second.returncode == 3
     assert "Another trainer" in complaint
 
     run.send(Stop())
-    first.communicate(timeout=60)
+    first.communicate(timeout=120)
     assert first.returncode == 0
     *_, saved, finished = [
         event for event in events_of(run) if isinstance(event, CheckpointSaved | RunFinished)
@@ -114,7 +114,7 @@ def test_a_second_trainer_is_refused_a_stop_saves_and_a_wrong_job_is_named(tmp_p
 
     (tmp_path / "wrong.json").write_text((tmp_path / "job.json").read_text().replace('"rank"', '"rnak"'))
     wrong = trainer("run", tmp_path / "wrong.json", "--run-dir", tmp_path / "other")
-    _, complaint = wrong.communicate(timeout=60)
+    _, complaint = wrong.communicate(timeout=120)
     assert wrong.returncode == 2
     assert "rnak" in complaint
     assert "wrong.json" in complaint
