@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from trainer.protocol.job import Expert
@@ -23,7 +25,7 @@ def test_no_band_crosses_the_boundary_wherever_it_lies(boundary):
     assert len(bands) == 5
     assert bands[0].lower == 0.0
     assert bands[-1].upper == pytest.approx(1000.0)
-    for before, after in zip(bands, bands[1:], strict=False):
+    for before, after in pairwise(bands):
         assert before.upper == after.lower
     for band in bands:
         assert band.upper > band.lower
