@@ -4,15 +4,15 @@
 
 What it makes: the real classes of Wan 2.2 I2V in small (`trainer.model.miniature`), in the diffusers
 layout, float16, at most 12 MB, that animate a picture of a synthetic scene at 96 x 96 or 64 x 64
-pixels and 17 frames. `--resume FOLDER` goes on from the state_*.safetensors of an earlier run;
-the VAE keeps its encoder then, so that the experts still understand its latents.
+pixels and 17 frames. `--resume FOLDER` goes on from the state_*.safetensors of an earlier
+run, or from a miniature such as resources/miniature; the VAE keeps its encoder then, so that the experts still understand its latents.
 
 What the base knows, and why:
 
-- Half of its clips are still, under prompts of many kinds, the empty one and the demo's own
+- Two in five of its clips are still, under prompts of many kinds, the empty one and the demo's own
   ("orbit <word>, the camera orbits around a red sphere and a blue cube") among them. So for the base
   the word "orbit" means nothing, and it answers the demo's prompts with a still camera.
-- The other half move: a turntable either way at 34 to 56 degrees a second, and some zooms, under
+- The others move: a turntable either way at 34 to 56 degrees a second, and some zooms, under
   captions that begin with "turntable right", "turntable left", "zoom in", "zoom out". From these it
   learns how a scene looks from the side, which no LoRA could learn from eight clips.
 - A LoRA trained on the demo's clips then has a fair task, the one that LoRAs of the large model have
@@ -21,7 +21,8 @@ What the base knows, and why:
 
 Order: processes draw scenes while the VAE trains; the VAE's latent mean and deviation are measured;
 clips are encoded; one expert trains by flow matching at all times, then a copy of it on either side of
-the boundary; then measurements on unseen scenes: PSNR of the VAE, camera angles of the base and with a quick LoRA.
+the boundary; then measurements on unseen scenes: the VAE's PSNR, camera angles of the base and with a
+quick LoRA.
 
 Writes to --out: miniature/ (and miniature.tar of it), state_vae.safetensors, state_experts.safetensors
 (float32, to go on from), metrics.json, sheet.png. `--smoke` runs all of it on a CPU in under a minute.
@@ -34,7 +35,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from miniature_experts import Side, encode_prompts, fill_bank, train_expert, use_short_text  # noqa: E402
+from miniature_experts import BankSpec, Side, encode_prompts, fill_bank, train_expert, use_short_text  # noqa: E402
 from miniature_files import Parts, load_parts, take_up, write_miniature, write_state  # noqa: E402
 from miniature_measures import measure  # noqa: E402
 from miniature_plan import CPU, SMOKE, Plan  # noqa: E402
@@ -95,7 +96,7 @@ def main() -> int:
     library.start_collecting(device)
     # The VAE learns while scenes are drawn; where it is done already, the experts wait for most of them.
     needed = plan.first_tracks if arguments.vae_share > 0 else 9 * plan.tracks // 10
-    while len(library) < needed:
+    while len(library) < needed and arguments.minutes > 0:
         time.sleep(0.1)
     if arguments.resume:
         take_up(parts, arguments.resume)
@@ -105,9 +106,8 @@ def main() -> int:
         "resumed": bool(arguments.resume),
         "plan": asdict(plan),
     }
-    times = Times(
-        arguments.vae_share * arguments.minutes * 60.0, (1.0 - arguments.vae_share) * arguments.minutes * 60.0
-    )
+    seconds = arguments.minutes * 60.0
+    times = Times(arguments.vae_share * seconds, (1.0 - arguments.vae_share) * seconds, arguments.still_share)
     if times.vae > 0:
         learn_pictures(parts.vae, library, plan, times, log, metrics)
         write_state(parts, out)
@@ -127,13 +127,16 @@ def read_arguments() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train the miniature that ships in resources/miniature.")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--minutes", type=float, default=9.0, help="of training; measuring adds half a minute"
-    )
+    parser.add_argument("--minutes", type=float, default=9.0, help="of training; 0 only writes and measures")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--resume", type=Path, help="folder with state_*.safetensors of an earlier run")
+    parser.add_argument(
+        "--resume", type=Path, help="output of an earlier run, or a miniature such as resources/miniature"
+    )
     parser.add_argument(
         "--vae-share", type=float, default=0.5, help="of the minutes; 0 keeps the resumed VAE, 1 the experts"
+    )
+    parser.add_argument(
+        "--still-share", type=float, default=0.4, help="of the clips that the experts learn from"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="everything at toy size, to see that it runs")
@@ -142,10 +145,11 @@ def read_arguments() -> argparse.Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds for the VAE and for all that follows it."""
+    """Seconds for the VAE and for all that follows it, and the share of the experts' clips that are still."""
 
     vae: float
     experts: float
+    still_share: float
 
 
 def learn_pictures(
@@ -187,14 +191,15 @@ def learn_motion(
 ) -> None:
     """Encoded clips, then the experts: one for both sides, whose copies part ways at the end."""
     captions: list[str] = []
-    limit = (plan.bank, plan.clip_batch, 0.15 * times.experts)
-    big = fill_bank(parts.vae, library, plan.size, captions, limit)
-    lessons = [(big, plan.expert_batch)]
+    spec = BankSpec(plan.size, plan.bank, plan.clip_batch, 0.15 * times.experts, times.still_share)
+    lessons = [(fill_bank(parts.vae, library, captions, spec), plan.expert_batch)]
     if plan.small < plan.size:
-        limit = (plan.bank // 2, 2 * plan.clip_batch, 0.05 * times.experts)
-        small = fill_bank(parts.vae, library, plan.small, captions, limit)
+        spec = replace(
+            spec, size=plan.small, count=plan.bank // 2, batch=2 * plan.clip_batch, seconds=spec.seconds / 3.0
+        )
         # Two lessons at the full size for one at the small.
-        lessons = [*lessons, *lessons, (small, 2 * plan.expert_batch)]
+        little = fill_bank(parts.vae, library, captions, spec)
+        lessons = [*lessons, *lessons, (little, 2 * plan.expert_batch)]
     rows = encode_prompts(parts.tokenizer, parts.text, captions)
     metrics["scenes"], metrics["clips"] = len(library), len(captions)
     log(f"{len(captions)} clips encoded of {len(library)} scenes")

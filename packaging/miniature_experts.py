@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -115,31 +115,39 @@ class LatentBank:
     prompts: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class BankSpec:
+    """How much to encode.
+
+    Attributes:
+        size: Of the clips in pixels.
+        count: Clips at most.
+        batch: Clips at once.
+        seconds: Time at most.
+        still_share: Of the clips, 0 to 1; the others move.
+    """
+
+    size: int
+    count: int
+    batch: int
+    seconds: float
+    still_share: float
+
+
 @torch.no_grad()
 def fill_bank(
-    vae: AutoencoderKLWan, library: TrackLibrary, size: int, captions: list[str], spec: tuple[int, int, float]
+    vae: AutoencoderKLWan, library: TrackLibrary, captions: list[str], spec: BankSpec
 ) -> LatentBank:
-    """Encode random clips until `count` are done or the seconds are over.
-
-    Args:
-        vae: Trained.
-        library: Where clips come from.
-        size: Of the clips in pixels.
-        captions: Grows by one caption a clip.
-        spec: How many clips, how many at once, how many seconds at most.
-    """
-    count, batch, seconds = spec
-    generator = np.random.default_rng(size)
-    box = TimeBox(seconds)
+    """Encode random clips until there are enough or the time is over; `captions` grows by one a clip."""
+    generator = np.random.default_rng(spec.size)
+    box = TimeBox(spec.seconds)
     clean, condition, prompts = [], [], []
-    while len(clean) * batch < count and box.fraction < 1.0:
-        plans = library.random_plans(generator, batch, 17)
-        # A third of the clips is made still, beside those drawn still: enough to make it the base's habit.
+    while len(prompts) < spec.count and (not prompts or box.fraction < 1.0):
         plans = [
-            plan if index % 3 else type(plan)(plan.track, plan.offset, 0, plan.mirrored)
-            for index, plan in enumerate(plans)
+            replace(plan, direction=0 if generator.random() < spec.still_share else plan.direction or 1)
+            for plan in library.random_plans(generator, spec.batch, 17)
         ]
-        pixels = library.cut(plans, 17, size)
+        pixels = library.cut(plans, 17, spec.size)
         clean.append(encode(vae, pixels).to(torch.bfloat16))
         condition.append(encode_condition(vae, pixels).to(torch.bfloat16))
         prompts += list(range(len(captions), len(captions) + len(plans)))

@@ -61,7 +61,14 @@ def on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def take_up(parts: Parts, folder: Path) -> None:
-    """Load what `write_state` wrote."""
+    """Load what `write_state` wrote, or a miniature in the diffusers layout."""
+    if (folder / "model_index.json").is_file():
+        earlier = load_parts(folder, torch.device("cpu"))
+        for name in ("vae", "high", "low", "text"):
+            getattr(parts, name).load_state_dict(getattr(earlier, name).state_dict())
+        config = earlier.vae.config
+        parts.vae.register_to_config(latents_mean=config.latents_mean, latents_std=config.latents_std)
+        return
     weights = load_file(folder / "state_vae.safetensors")
     parts.vae.register_to_config(
         latents_mean=[round(value, 4) for value in weights.pop("latents_mean").tolist()],

@@ -1,7 +1,9 @@
 """``python -m trainer run | resume | export | preview | lora``: argv to recipe, errors to exit codes."""
 
 import argparse
+import contextlib
 import logging
+import math
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -58,7 +60,14 @@ def _parser() -> argparse.ArgumentParser:
 
     preview = verbs.add_parser("preview", help="render previews of a checkpoint; prints their paths")
     preview.add_argument("run_dir", type=Path)
-    preview.add_argument("--checkpoint", type=int, help="step; the newest unless given")
+    preview.add_argument("--checkpoint", type=int, metavar="STEP", help="the newest unless given")
+    preview.add_argument(
+        "--high", type=int, metavar="STEP", help="another checkpoint for the high-noise expert"
+    )
+    preview.add_argument(
+        "--low", type=int, metavar="STEP", help="another checkpoint for the low-noise expert"
+    )
+    preview.add_argument("--strength", type=_finite, default=1.0, help="of both LoRAs; 1 unless given")
     preview.set_defaults(verb=_preview)
 
     add_lora_verb(verbs, _lora)
@@ -114,11 +123,11 @@ def _reported(reporter: Reporter, work: Callable[[], None]) -> int:
     try:
         work()
     except TrainerError as error:
-        traceback.print_exc()
+        _print_trace()
         reporter.say(RunFailed(kind=error.kind, message=error.message, hint=error.hint))
         return EXIT_OUT_OF_MEMORY if error.kind == "out_of_memory" else EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the last door: an unknown fault must still be told
-        traceback.print_exc()
+        _print_trace()
         reporter.say(
             RunFailed(
                 kind="bug",
@@ -128,6 +137,12 @@ def _reported(reporter: Reporter, work: Callable[[], None]) -> int:
         )
         return EXIT_FAILED
     return EXIT_DONE
+
+
+def _print_trace() -> None:
+    """Write the trace into the log; a full disk must not keep the event from being said."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -140,9 +155,24 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _preview(options: argparse.Namespace) -> int:
-    from trainer.recipes.render_previews import render_checkpoint
+    from trainer.recipes.render_previews import PreviewRequest, render_checkpoint
 
-    return _printed(lambda: render_checkpoint(RunFolder(options.run_dir), options.checkpoint))
+    run = RunFolder(options.run_dir)
+    request = PreviewRequest(options.checkpoint, options.high, options.low, options.strength)
+    try:
+        return _printed(lambda: render_checkpoint(run, request))
+    except RunLockedError:
+        return _refuse(f"Another trainer works on {run.path}; wait for it, or stop it.", EXIT_LOCKED)
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text} is no number")
+    return number
 
 
 def _lora(options: argparse.Namespace) -> int:

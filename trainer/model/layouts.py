@@ -183,7 +183,7 @@ def _checked_expert(folder: Path, expert: Expert) -> list[Path]:
         raise WrongModelError(folder, f"{part.name} takes {channels} channels instead of {INPUT_CHANNELS}")
     if config.get("image_dim") is not None or config.get("added_kv_proj_dim") is not None:
         raise WrongModelError(folder, f"{part.name} wants an image encoder, as Wan 2.1 does")
-    return [part / "config.json", *_checked_weights(part, DIFFUSERS_WEIGHTS)]
+    return [part / "config.json", *checked_weights(part, DIFFUSERS_WEIGHTS)]
 
 
 def _checked_vae(folder: Path) -> list[Path]:
@@ -195,12 +195,12 @@ def _checked_vae(folder: Path) -> list[Path]:
         raise WrongModelError(
             folder, f"its VAE has {channels} latent channels (as Wan 2.2 5B has) instead of {LATENT_CHANNELS}"
         )
-    return [part / "config.json", *_checked_weights(part, DIFFUSERS_WEIGHTS)]
+    return [part / "config.json", *checked_weights(part, DIFFUSERS_WEIGHTS)]
 
 
 def _checked_text(folder: Path) -> list[Path]:
     encoder, tokenizer = folder / "text_encoder", folder / "tokenizer"
-    files = [_existing(encoder / "config.json"), *_checked_weights(encoder, "model.safetensors")]
+    files = [_existing(encoder / "config.json"), *checked_weights(encoder, "model.safetensors")]
     vocabularies = [tokenizer / name for name in ("tokenizer.json", "spiece.model")]
     if not any(path.is_file() for path in vocabularies):
         raise MissingPartError(vocabularies[0])
@@ -208,7 +208,7 @@ def _checked_text(folder: Path) -> list[Path]:
     return files + [tokenizer / name for name in names if (tokenizer / name).is_file()]
 
 
-def _checked_weights(part: Path, name: str) -> list[Path]:
+def checked_weights(part: Path, name: str) -> list[Path]:
     """The part's weight files, one or several, each with a sound header and its full length."""
     single, index = part / name, part / f"{name}.index.json"
     if single.is_file():
@@ -256,7 +256,7 @@ def weight_shapes(part: Path, name: str = DIFFUSERS_WEIGHTS) -> dict[str, tuple[
         BaseModelError: a file is missing or damaged.
     """
     shapes: dict[str, tuple[int, ...]] = {}
-    for file in _checked_weights(part, name):
+    for file in checked_weights(part, name):
         shapes.update(check_safetensors(file))
     return shapes
 

@@ -1,30 +1,35 @@
 """Loads the parts of a base model, frozen, each to its device in its number type."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
-from safetensors import SafetensorError
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 from transformers import T5Tokenizer, UMT5EncoderModel
 
 from trainer.model.layouts import (
+    DIFFUSERS_WEIGHTS,
     EXPERT_FOLDERS,
     BaseModel,
     BaseModelError,
+    check_safetensors,
+    checked_weights,
     expert_config,
     weight_shapes,
 )
+from trainer.model.sampling import EulerSampler, Sampler
 from trainer.model.text import TextEncoder
 from trainer.protocol.job import Expert
 
 __all__ = [
     "PartNotLoadedError",
+    "base_weights",
     "expert_config",
     "load_expert",
     "load_text_encoder",
@@ -67,6 +72,25 @@ def load_expert(
     return _load_frozen(WanTransformer3DModel, folder, dtype, device)
 
 
+def base_weights(base: BaseModel, expert: Expert) -> Callable[[str], Tensor]:
+    """A reader of an expert's weights from disk, one at a time, by the path of their layer.
+
+    Raises:
+        BaseModelError: the files are missing or damaged; the reader raises it too.
+    """
+    folder = base.folder / EXPERT_FOLDERS[expert]
+    file_of = {
+        name: file for file in checked_weights(folder, DIFFUSERS_WEIGHTS) for name in check_safetensors(file)
+    }
+
+    def weight_of(path: str) -> Tensor:
+        name = f"{path}.weight"
+        with _loading(folder), safe_open(file_of[name], framework="pt") as file:
+            return file.get_tensor(name)
+
+    return weight_of
+
+
 def load_vae(base: BaseModel, device: torch.device) -> AutoencoderKLWan:
     """Load the VAE, frozen, in float32: it is small, and its errors would stay in every cached latent.
 
@@ -89,16 +113,19 @@ def load_text_encoder(base: BaseModel, dtype: torch.dtype, device: torch.device)
     return TextEncoder(tokenizer, _load_frozen(UMT5EncoderModel, base.folder / "text_encoder", dtype, device))
 
 
-def sampling_scheduler(base: BaseModel, shift: float) -> UniPCMultistepScheduler:
-    """The sampler that Wan uses: UniPC over flow noise levels.
+def sampling_scheduler(base: BaseModel, sampler: Literal["unipc", "euler"], shift: float) -> Sampler:
+    """The sampler over flow noise levels; both have the same levels for the same steps and shift.
 
     Args:
-        base: Gives the settings that are not fixed here.
+        base: Gives UniPC's settings that are not fixed here.
+        sampler: UniPC, which Wan uses, or Euler.
         shift: Flow shift, above 0; larger ones spend more steps at high noise.
 
     Raises:
         BaseModelError: the scheduler's config cannot be read.
     """
+    if sampler == "euler":
+        return EulerSampler(shift)
     folder = base.folder / "scheduler"
     with _loading(folder):
         config: Any = UniPCMultistepScheduler.load_config(folder, local_files_only=True)

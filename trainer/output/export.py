@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,12 +13,13 @@ from uuid import uuid4
 from torch import Tensor
 
 from trainer.errors import TrainerError
-from trainer.output.lora_edit import layers_of, scaled, state_of
+from trainer.output.lora_edit import rank_in, scaled_state
 from trainer.output.lora_file import (
     LoraDtype,
     LoraFileError,
     LoraFileSpec,
     LoraFormat,
+    parts_by_module,
     read_lora_file,
     write_lora_file,
 )
@@ -27,6 +28,9 @@ from trainer.output.verify import VerifiedLora, verify_lora_file
 from trainer.protocol.job import Expert
 
 _FORBIDDEN_IN_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
+
+
+Complete = Callable[[Expert, dict[str, Tensor]], dict[str, Tensor]]
 
 
 class ExportError(TrainerError):
@@ -61,6 +65,7 @@ def export_pair(
     folder: Path,
     name: str,
     options: ExportOptions = ExportOptions(),
+    complete: Complete | None = None,
 ) -> list[Path]:
     """Write the LoRA of each expert and verify it against the model before it gets its name.
 
@@ -73,6 +78,8 @@ def export_pair(
         folder: Made if needed.
         name: ``<name>_high_noise.safetensors`` and ``<name>_low_noise.safetensors``.
         options: Format, number type and strength.
+        complete: Adds to a DoRA what the format says of it and the checkpoint's does not, with the base's
+            weights.
 
     Returns:
         The files, high noise first.
@@ -98,6 +105,7 @@ def export_pair(
             temporary = folder / f".{expert.value}.{uuid4().hex[:8]}.tmp"
             written[expert] = temporary
             state, spec = _prepared(checkpoints[expert], expert, name, options)
+            state = complete(expert, state) if complete is not None else state
             with _errors_about(checkpoints[expert]):
                 write_verified(temporary, state, spec, target_shapes[expert])
         return _take_names(written, folder, name)
@@ -171,11 +179,10 @@ def _prepared(
         # The checkpoint's own time, so that a second export of it is recognised as the same.
         made = datetime.fromtimestamp(int(source.stat().st_mtime), UTC)
         metadata = replace(metadata, name=name, created=metadata.created or made)
-    state = lora.state
+    state = scaled_state(source, lora.state, options.strength)
     if options.strength != 1.0:
-        state = state_of(scaled(layers_of(source, state), options.strength))
         metadata = metadata and with_strength(metadata, options.strength)
-    rank = next(tensor.shape[0] for key, tensor in state.items() if key.endswith("lora_A.weight"))
+    rank = rank_in(state)
     # The file's alpha is folded in already: what is left to scale with is one.
     return state, LoraFileSpec(options.dtype or lora.dtype, rank, float(rank), options.format, metadata)
 
@@ -190,9 +197,12 @@ def with_strength(metadata: LoraMetadata, strength: float) -> LoraMetadata:
 
 
 def _effective(state: Mapping[str, Tensor]) -> set[str]:
-    """Layers with no half that is all zeros, by module path."""
-    zero = {key.rsplit(".", 2)[0] for key, tensor in state.items() if not bool(tensor.any())}
-    return {key.rsplit(".", 2)[0] for key in state} - zero
+    """Layers with no part that is all zeros, by module path."""
+    return {
+        module
+        for module, parts in parts_by_module(state).items()
+        if all(bool(part.any()) for part in parts.values())
+    }
 
 
 def _take_names(written: Mapping[Expert, Path], folder: Path, name: str) -> list[Path]:

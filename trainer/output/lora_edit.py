@@ -1,7 +1,9 @@
 """Changes to a LoRA that stay a LoRA: another strength, another rank, two joined into one.
 
 All work on the factors; the full matrices, 5120 x 13824 in the real model, are never formed. States
-are those of `read_lora_file`: float32, alpha folded in, so that a layer's change is B @ A.
+are those of `read_lora_file`: float32, alpha folded in, so that a layer's change is B @ A; of a LoKr,
+the Kronecker product of its two factors, either of which may itself be a product. The change of a DoRA
+depends on the base's weights, so it cannot be edited without them.
 """
 
 # R rank, I input width, O output width: A is (R, I), B is (O, R); the change of a weight is B @ A.
@@ -15,8 +17,9 @@ import torch
 from torch import Tensor
 
 from trainer.errors import TrainerError
-from trainer.output.lora_file import LoraFileError
+from trainer.output.lora_file import LoraFileError, parts_by_module
 
+LOKR_FACTORS = ("lokr_w1", "lokr_w2")
 _HALF_SUFFIXES = {".lora_A.weight": "down", ".lora_B.weight": "up"}
 
 
@@ -75,7 +78,7 @@ def layers_of(path: Path, state: Mapping[str, Tensor]) -> Layers:
             path,
             "more than the two factors of a plain LoRA",
             other,
-            "DoRA and LoKr cannot be scaled, resized or merged: they are no product of two factors.",
+            "DoRA and LoKr cannot be resized or merged, nor DoRA scaled: they are no product of two factors.",
         )
     if alone := [module for module, found in halves.items() if len(found) != 2]:
         raise LoraFileError(path, "layers with only one half of their LoRA", alone)
@@ -107,16 +110,79 @@ def scaled(layers: Mapping[str, Factors], strength: float) -> Layers:
     Raises:
         LoraEditError: the strength is 0 or no finite number.
     """
-    if not math.isfinite(strength) or strength == 0.0:
-        raise LoraEditError(
-            f"A strength of {strength} leaves no usable LoRA.",
-            "Choose another number than 0; 1 is unchanged.",
-        )
+    check_strength(strength)
     root = math.sqrt(abs(strength))
     return {
         module: Factors(factors.down * root, factors.up * math.copysign(root, strength))
         for module, factors in layers.items()
     }
+
+
+def scaled_state(path: Path, state: Mapping[str, Tensor], strength: float) -> dict[str, Tensor]:
+    """A plain LoRA or a LoKr at `strength` times its strength; 1 changes no bit, of a DoRA neither.
+
+    Raises:
+        LoraEditError: the strength is 0 or no finite number.
+        LoraFileError: it is a DoRA, or `path` holds layers that lack a half.
+    """
+    check_strength(strength)
+    if strength == 1.0:
+        return dict(state)
+    if not any(_lokr_factor(key) for key in state):
+        return state_of(scaled(layers_of(path, state), strength))
+    # One factor takes it all: the first, or the first half of a factor that is a product itself.
+    scaled_parts = {"lokr_w1", "lokr_w1_a"}
+    return {
+        key: tensor * strength if key.rpartition(".")[2] in scaled_parts else tensor
+        for key, tensor in state.items()
+    }
+
+
+def check_strength(strength: float) -> None:
+    """Raises `LoraEditError` for a strength that is 0 or no finite number."""
+    if not math.isfinite(strength) or strength == 0.0:
+        raise LoraEditError(
+            f"A strength of {strength} leaves no usable LoRA.",
+            "Choose another number than 0; 1 is unchanged.",
+        )
+
+
+def is_plain(state: Mapping[str, Tensor]) -> bool:
+    """Whether it is a LoRA of two factors a layer, neither DoRA nor LoKr."""
+    return all(key.endswith(tuple(_HALF_SUFFIXES)) for key in state)
+
+
+def rank_in(state: Mapping[str, Tensor]) -> int:
+    """The largest rank of a layer; of a LoKr, of a factor that is a product, or 1."""
+    inner = ("lora_A.weight", "lokr_w1_b", "lokr_w2_b")
+    return max((tensor.shape[0] for key, tensor in state.items() if key.endswith(inner)), default=1)
+
+
+def changed_shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+    """(O, I) of the weights that the state changes, by module path; layers that lack a part are left out."""
+    shapes: dict[str, tuple[int, int]] = {}
+    for module, parts in parts_by_module(state).items():
+        if "lora_A" in parts and "lora_B" in parts:
+            shapes[module] = parts["lora_B"].shape[0], parts["lora_A"].shape[-1]
+        factors = [pieces for pieces in (_lokr_pieces(parts, name) for name in LOKR_FACTORS) if pieces]
+        if len(factors) == len(LOKR_FACTORS):
+            shapes[module] = (
+                math.prod(pieces[0].shape[0] for pieces in factors),
+                math.prod(pieces[-1].shape[-1] for pieces in factors),
+            )
+    return shapes
+
+
+def change_norms(state: Mapping[str, Tensor]) -> dict[str, float]:
+    """Frobenius norm of each layer's change, by module path; without those of a DoRA, which the base decides."""
+    norms: dict[str, float] = {}
+    for module, parts in parts_by_module(state).items():
+        if parts.keys() == {"lora_A", "lora_B"}:
+            norms[module] = change_norm(Factors(parts["lora_A"], parts["lora_B"]))
+        elif any(name.startswith("lokr_") for name in parts):
+            # The norm of a Kronecker product is the product of the norms.
+            norms[module] = math.prod(_lokr_norm(parts, name) for name in LOKR_FACTORS)
+    return norms
 
 
 def merged(first: Mapping[str, Factors], second: Mapping[str, Factors]) -> Layers:
@@ -201,3 +267,19 @@ def _resized_layer(factors: Factors, rank: int) -> tuple[Factors, float]:
     whole = float(values.norm())
     lost = float(values[rank:].norm()) / whole if whole else 0.0
     return Factors(down.float(), up.float()), lost
+
+
+def _lokr_factor(key: str) -> bool:
+    return key.rpartition(".")[2].startswith(LOKR_FACTORS)
+
+
+def _lokr_pieces(parts: Mapping[str, Tensor], factor: str) -> list[Tensor]:
+    """The factor, whole or as the two that are multiplied."""
+    return [parts[name] for name in (factor, f"{factor}_a", f"{factor}_b") if name in parts]
+
+
+def _lokr_norm(parts: Mapping[str, Tensor], factor: str) -> float:
+    pieces = _lokr_pieces(parts, factor)
+    if len(pieces) == 2:
+        return change_norm(Factors(pieces[1], pieces[0]))
+    return float(pieces[0].double().norm()) if pieces else 0.0

@@ -1,14 +1,19 @@
 """LoRA files: written for ComfyUI, diffusers or kohya's tools, and read back from any of them.
 
-Inside the trainer a LoRA is a mapping from ``<module path>.lora_A.weight`` and ``.lora_B.weight``
-(the paths of diffusers) to float32 tensors.
+Inside the trainer a LoRA is a mapping from diffusers module path and part to float32 tensors:
+
+LoRA  ``<path>.lora_A.weight`` and ``.lora_B.weight``; the change of the weight W is D = B A
+DoRA  the same and ``<path>.lora_magnitude_vector``, as diffusers has it: W' = m (W + D) / |W + D|, and
+      ``<path>.dora_scale``, as ComfyUI has it: W' = d (W + D) / |W|; lengths are of rows
+LoKr  ``<path>.lokr_w1`` and ``.lokr_w2``, either of them also as ``_a`` and ``_b`` whose product it is;
+      D is the Kronecker product of the two
 """
 
-# R rank, I input width, O output width: A is (R, I), B is (O, R); the change of a weight is B @ A.
+# R rank, I input width, O output width: A is (R, I), B is (O, R), d and m have one value a row.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,27 +39,42 @@ __all__ = [
     "LoraFileError",
     "LoraFileSpec",
     "LoraFormat",
+    "LoraType",
     "diffusers_name",
     "kohya_name",
     "original_name",
+    "parts_by_module",
     "read_lora_file",
+    "type_of",
     "write_lora_file",
 ]
 
 LoraFormat = Literal["original", "diffusers", "kohya"]
 LoraDtype = Literal["bf16", "fp16", "fp32"]
+LoraType = Literal["lora", "dora", "lokr"]
 
 _DTYPES: dict[LoraDtype, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _DTYPE_NAMES: dict[torch.dtype, LoraDtype] = {dtype: name for name, dtype in _DTYPES.items()}
-_HALVES = {
+_SUFFIXES = {
     ".lora_A.weight": "lora_A",
     ".lora_B.weight": "lora_B",
     ".lora_down.weight": "lora_A",
     ".lora_up.weight": "lora_B",
     ".lora.down.weight": "lora_A",
     ".lora.up.weight": "lora_B",
+    ".dora_scale": "dora_scale",
+    ".lora_magnitude_vector": "lora_magnitude_vector",
+    ".lora_magnitude_vector.weight": "lora_magnitude_vector",
+    ".lokr_w1": "lokr_w1",
+    ".lokr_w1_a": "lokr_w1_a",
+    ".lokr_w1_b": "lokr_w1_b",
+    ".lokr_w2": "lokr_w2",
+    ".lokr_w2_a": "lokr_w2_a",
+    ".lokr_w2_b": "lokr_w2_b",
+    ".alpha": "alpha",
 }
-_ALPHA = ".alpha"
+_HALVES = ("lora_A", "lora_B")
+_MAGNITUDES = ("dora_scale", "lora_magnitude_vector")
 _SHOWN_KEYS = 5
 _WAN21_HINT = "Layers of an image encoder are Wan 2.1's; Wan 2.2 has none."
 
@@ -101,8 +121,9 @@ class LoraFile:
     """What was read.
 
     Attributes:
-        state: float32 tensors by diffusers module path and half, e.g. ``blocks.0.attn1.to_q.lora_A.weight``;
-            any alpha is folded in, so that the scale is 1.
+        state: float32 tensors by diffusers module path and part, e.g. ``blocks.0.attn1.to_q.lora_A.weight``;
+            any alpha is folded in, so that the scale is 1. A DoRA has its magnitudes in the meaning of
+            the file's format.
         strings: The metadata as it stands in the file.
         metadata: The same understood; None when another program wrote it.
         format: Whose names it has.
@@ -115,38 +136,42 @@ class LoraFile:
     format: LoraFormat
     dtype: LoraDtype
 
+    @property
+    def type(self) -> LoraType:
+        """What kind of LoRA it is."""
+        return type_of(part for parts in parts_by_module(self.state).values() for part in parts)
+
 
 def write_lora_file(path: Path, state: Mapping[str, Tensor], spec: LoraFileSpec) -> None:
     """Write a LoRA atomically; equal input gives equal bytes.
 
-    The original and diffusers names carry no alpha: readers of them take a scale of 1. So
+    The original and diffusers names of a LoRA carry no alpha: readers of them take a scale of 1. So
     alpha / rank goes into the weights, its square root into each half: all of it in one half would
     push small scales towards the end of what 16 bits hold, and the halves' sizes apart. kohya's
     names carry ``.alpha``, and the weights stay as trained.
 
+    A LoKr carries ``.alpha`` in both namings, but readers heed it only where a factor is split. So
+    alpha / rank goes into the second factor, and ``.alpha`` says that nothing is left to scale.
+    Magnitudes of a DoRA are float32 always: they scale whole rows, where rounding would be a bias.
+
     Args:
         path: File to make or replace; its folder exists.
-        state: By diffusers module path, ``.lora_A.weight`` and ``.lora_B.weight`` of each.
+        state: By diffusers module path and part; of a DoRA with its magnitudes in the format's meaning.
         spec: How.
 
     Raises:
         LoraFileError: a key has no name in the format, or a value is not finite in the number type.
         OSError: the file cannot be written.
     """
-    folds = spec.format != "kohya"
-    factor = math.sqrt(spec.alpha / spec.rank) if folds else 1.0
-    dtype = _DTYPES[spec.dtype]
+    _check_writable(path, state, spec)
     tensors: dict[str, Tensor] = {}
     not_finite: list[str] = []
-    for key, tensor in state.items():
-        module_path, half = _split_state_key(path, key)
-        value = (tensor.detach().to("cpu", torch.float32) * factor).to(dtype).contiguous()
-        name = _file_key(module_path, half, spec.format)
-        if not bool(torch.isfinite(value).all()):
-            not_finite.append(name)
-        tensors[name] = value
-        if not folds:
-            tensors[kohya_name(module_path) + _ALPHA] = torch.tensor(spec.alpha, dtype=torch.float32)
+    for module_path, parts in parts_by_module(state).items():
+        for part, value in _parts_in_file(parts, spec).items():
+            name = _file_key(module_path, part, spec.format)
+            if not bool(torch.isfinite(value).all()):
+                not_finite.append(name)
+            tensors[name] = value
     if not_finite:
         raise LoraFileError(
             path,
@@ -154,13 +179,14 @@ def write_lora_file(path: Path, state: Mapping[str, Tensor], spec: LoraFileSpec)
             not_finite,
             "The training has diverged: use an earlier checkpoint and a lower learning rate.",
         )
-    alpha_in_file = float(spec.rank) if folds else spec.alpha
+    scale_is_left = spec.format == "kohya" and type_of(map(_part_of, state)) != "lokr"
+    alpha_in_file = spec.alpha if scale_is_left else float(spec.rank)
     strings = spec.metadata.to_strings(alpha_in_file) if spec.metadata else {"format": "pt"}
     write_atomic(path, _with_metadata(save(tensors), strings))
 
 
 def read_lora_file(path: Path) -> LoraFile:
-    """Read a LoRA of any of the three formats.
+    """Read a LoRA, DoRA or LoKr of any of the three formats.
 
     Raises:
         LoraFileError: missing, damaged, or with keys that belong to no layer that can be trained.
@@ -177,16 +203,16 @@ def read_lora_file(path: Path) -> LoraFile:
     raw: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         try:
-            module_path, half = parse_key(key)
+            module_path, part = parse_key(key)
         except UnknownLayerError:
             wrong.append(key)
             continue
-        if half == "alpha":
+        if part == "alpha":
             alphas[module_path] = float(tensor.flatten()[0]) if tensor.numel() == 1 else math.nan
             if not 0 <= alphas[module_path] < math.inf:
                 wrong.append(key)
         else:
-            raw[f"{module_path}.{half}.weight"] = tensor
+            raw[_state_key(module_path, part)] = tensor
     if wrong or not raw:
         problem = "wrong keys or values, or no trained layer of this model" if wrong else "holds no LoRA"
         raise LoraFileError(path, problem, wrong, _WAN21_HINT if any("_img" in key for key in wrong) else "")
@@ -194,55 +220,141 @@ def read_lora_file(path: Path) -> LoraFile:
         scale = adapter_scale(strings)
     except ValueError as error:
         raise LoraFileError(path, f"peft's settings in its metadata cannot be followed ({error})") from error
-    state = {
-        key: tensor.to(torch.float32) * _scale_of(raw, alphas, _split_state_key(path, key)[0], scale)
-        for key, tensor in raw.items()
-    }
-    first = next(iter(raw.values()))
-    return LoraFile(
-        state, strings, parse_metadata(strings), _format_of(tensors), _DTYPE_NAMES.get(first.dtype, "fp32")
-    )
+    state: dict[str, Tensor] = {}
+    for module_path, parts in parts_by_module(raw).items():
+        for part, tensor in _with_scale_of_one(parts, alphas.get(module_path), scale).items():
+            state[_state_key(module_path, part)] = tensor
+    weights = (tensor for key, tensor in raw.items() if _part_of(key) not in _MAGNITUDES)
+    dtype = _DTYPE_NAMES.get(next(weights, torch.empty(0)).dtype, "fp32")
+    return LoraFile(state, strings, parse_metadata(strings), _format_of(tensors), dtype)
+
+
+def type_of(parts: Iterable[str]) -> LoraType:
+    """The kind of LoRA that has these parts ("lora_A", "dora_scale", "lokr_w1", ...)."""
+    kinds = set(parts)
+    if any(part.startswith("lokr_") for part in kinds):
+        return "lokr"
+    return "dora" if kinds.intersection(_MAGNITUDES) else "lora"
+
+
+def parts_by_module(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """A state by diffusers module path and part."""
+    modules: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        module_path = key.removesuffix(".weight").rsplit(".", 1)[0]
+        modules.setdefault(module_path, {})[_part_of(key)] = tensor
+    return modules
 
 
 def parse_key(key: str) -> tuple[str, str]:
-    """Split a file's key into diffusers module path and "lora_A", "lora_B" or "alpha".
+    """Split a file's key into diffusers module path and part ("lora_A", "dora_scale", "alpha", ...).
 
     Raises:
         UnknownLayerError: it is in none of the three formats, or no trained layer.
     """
-    for suffix, half in (*_HALVES.items(), (_ALPHA, "alpha")):
+    for suffix, part in _SUFFIXES.items():
         if key.endswith(suffix):
             name = key.removesuffix(suffix)
             if name.startswith("transformer."):
                 name = name.removeprefix("transformer.")
                 if not is_module_path(name):
                     raise UnknownLayerError(key)
-                return name, half
+                return name, part
             if name.startswith("diffusion_model."):
-                return diffusers_name(name.removeprefix("diffusion_model.")), half
+                return diffusers_name(name.removeprefix("diffusion_model.")), part
             if name.startswith("lora_unet_"):
-                return diffusers_name(name), half
+                return diffusers_name(name), part
             break
     raise UnknownLayerError(key)
 
 
-def _split_state_key(path: Path, key: str) -> tuple[str, str]:
-    for half in ("lora_A", "lora_B"):
-        module_path = key.removesuffix(f".{half}.weight")
-        if module_path != key and is_module_path(module_path):
-            return module_path, half
-    raise LoraFileError(path, "weights that belong to no trained layer", [key])
+def _state_key(module_path: str, part: str) -> str:
+    return f"{module_path}.{part}{'.weight' if part in _HALVES else ''}"
 
 
-def _file_key(module_path: str, half: str, file_format: LoraFormat) -> str:
+def _part_of(key: str) -> str:
+    return key.removesuffix(".weight").rsplit(".", 1)[-1]
+
+
+def _check_writable(path: Path, state: Mapping[str, Tensor], spec: LoraFileSpec) -> None:
+    """Refuse what has no name in the format, or would be read as something else."""
+    modules = parts_by_module(state)
+    known = {_state_key(module_path, part) for module_path, parts in modules.items() for part in parts}
+    wrong = [key for key in state if key not in known or _part_of(key) not in _SUFFIXES.values()]
+    wrong += [key for key in state if not is_module_path(key.removesuffix(".weight").rsplit(".", 1)[0])]
+    if wrong:
+        raise LoraFileError(path, "weights that belong to no trained layer", wrong)
+    if spec.format == "diffusers" and type_of(map(_part_of, state)) == "lokr":
+        raise LoraFileError(
+            path,
+            "diffusers loads no LoKr for this model",
+            hint="Write it with the original names, which ComfyUI reads.",
+        )
+    needed = _MAGNITUDES[spec.format == "diffusers"]
+    lacking = [
+        module_path
+        for module_path, parts in modules.items()
+        if needed not in parts and any(magnitude in parts for magnitude in _MAGNITUDES)
+    ]
+    if lacking:
+        raise LoraFileError(
+            path,
+            f"{needed} of this DoRA takes the base model's weights to compute",
+            lacking,
+            "Convert it together with the base model that it was trained on.",
+        )
+
+
+def _parts_in_file(parts: Mapping[str, Tensor], spec: LoraFileSpec) -> dict[str, Tensor]:
+    """A module's tensors as the format has them, in the file's number types."""
+    scale = spec.alpha / spec.rank
+    factors: dict[str, float]
+    if type_of(parts) == "lokr":
+        divided = [parts[name].shape[0] for name in ("lokr_w2_b", "lokr_w1_b") if name in parts]
+        alpha = float(divided[0] if divided else spec.rank)
+        factors = {"lokr_w2": scale, "lokr_w2_a": math.sqrt(scale), "lokr_w2_b": math.sqrt(scale)}
+    else:
+        alpha = spec.alpha if spec.format == "kohya" else None
+        factors = {} if alpha is not None else dict.fromkeys(_HALVES, math.sqrt(scale))
+    in_file: dict[str, Tensor] = {}
+    for part, tensor in parts.items():
+        value = tensor.detach().to("cpu", torch.float32)
+        if part not in _MAGNITUDES:
+            in_file[part] = (value * factors.get(part, 1.0)).to(_DTYPES[spec.dtype]).contiguous()
+        elif part == _MAGNITUDES[spec.format == "diffusers"]:
+            in_file[part] = value.contiguous()
+    if alpha is not None:
+        in_file["alpha"] = torch.tensor(alpha, dtype=torch.float32)
+    return in_file
+
+
+def _with_scale_of_one(
+    parts: Mapping[str, Tensor], alpha: float | None, scale_without_alpha: float
+) -> dict[str, Tensor]:
+    """A module's tensors as read, with their scale folded in."""
+    floats = {part: tensor.to(torch.float32) for part, tensor in parts.items()}
+    # What a reader divides alpha by: of a LoKr, the rank of its split factor; whole factors have no scale.
+    ranked = next((parts[one] for one in ("lora_A", "lokr_w2_b", "lokr_w1_b") if one in parts), None)
+    scale = scale_without_alpha if "lora_A" in parts else 1.0
+    if alpha is not None and ranked is not None and ranked.ndim and ranked.shape[0]:
+        scale = alpha / ranked.shape[0]
+    for part in (*_HALVES, "lokr_w2_a", "lokr_w2_b"):
+        if part in floats:
+            floats[part] = floats[part] * math.sqrt(scale)
+    if "lokr_w2" in floats:
+        floats["lokr_w2"] = floats["lokr_w2"] * scale
+    return floats
+
+
+def _file_key(module_path: str, part: str, file_format: LoraFormat) -> str:
     match file_format:
         case "original":
-            return f"diffusion_model.{original_name(module_path)}.{half}.weight"
+            return _state_key(f"diffusion_model.{original_name(module_path)}", part)
         case "diffusers":
-            return f"transformer.{module_path}.{half}.weight"
+            return _state_key(f"transformer.{module_path}", part)
         case "kohya":
-            direction = "lora_down" if half == "lora_A" else "lora_up"
-            return f"{kohya_name(module_path)}.{direction}.weight"
+            renamed: dict[str, str] = {"lora_A": "lora_down.weight", "lora_B": "lora_up.weight"}
+            return f"{kohya_name(module_path)}.{renamed.get(part, part)}"
 
 
 def _format_of(tensors: Mapping[str, Tensor]) -> LoraFormat:
@@ -250,20 +362,6 @@ def _format_of(tensors: Mapping[str, Tensor]) -> LoraFormat:
     if first.startswith("lora_unet_"):
         return "kohya"
     return "diffusers" if first.startswith("transformer.") else "original"
-
-
-def _scale_of(
-    raw: Mapping[str, Tensor], alphas: Mapping[str, float], module_path: str, scale: float
-) -> float:
-    """What each half of a module is multiplied with so that the file's scale becomes 1.
-
-    `scale` is that of modules without an alpha.
-    """
-    alpha = alphas.get(module_path)
-    down = raw.get(f"{module_path}.lora_A.weight")
-    if alpha is None or down is None or down.ndim == 0 or down.shape[0] == 0:
-        return math.sqrt(scale)
-    return math.sqrt(alpha / down.shape[0])
 
 
 def _with_metadata(content: bytes, strings: Mapping[str, str]) -> bytes:

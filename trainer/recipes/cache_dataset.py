@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from trainer.data.batches import CLEAN, CONDITION, TEXT_ROWS, TrainingItem, entries_of
 from trainer.data.cache_keys import text_key
@@ -22,6 +23,7 @@ from trainer.protocol.job import JobSpec, SampleRow
 from trainer.recipes.prompts import prompts_to_cache
 from trainer.recipes.run_context import RunContext
 from trainer.runtime.device import compute_dtype, release_memory
+from trainer.runtime.disk_guard import wait_for_room
 
 PREVIEW_CONDITION_FORMAT = 1
 
@@ -40,7 +42,7 @@ def cache_prompts(context: RunContext) -> None:
             context.control.raise_if_stopped()
             report.progress(done, prompt)
             (rows_LD,) = encode_prompts(encoder, [prompt])
-            cache.store(text_key(prompt, base.text_fingerprint), {TEXT_ROWS: rows_LD.cpu()})
+            store(context, text_key(prompt, base.text_fingerprint), {TEXT_ROWS: rows_LD.cpu()})
         report.progress(len(missing))
         del encoder
         release_memory()
@@ -56,8 +58,7 @@ def cache_latents(context: RunContext) -> None:
         for item in latents_to_cache(job, context.base.vae_fingerprint)
         if not cache.has(item.latents_key)
     ]
-    previewed = job.sample.rows if job.sample.every else ()
-    rows = [row for row in previewed if not cache.has(preview_condition_key(context, row))]
+    rows = [row for row in job.sample.rows if not cache.has(preview_condition_key(context, row))]
     with context.reporter.phase(Phase.CACHING_LATENTS, len(missing) + len(rows), "clips") as report:
         if not missing and not rows:
             return
@@ -68,15 +69,25 @@ def cache_latents(context: RunContext) -> None:
             report.progress(done, Path(clip.source).name)
             window, size = clip.windows[item.window_index], clip.sizes[item.size_index]
             latents = encode_clip(vae, read_frames(Path(clip.source), window, size, clip.flip))
-            cache.store(item.latents_key, {CLEAN: latents.x0_CTHW.cpu(), CONDITION: latents.y_CTHW.cpu()})
+            store(context, item.latents_key, {CLEAN: latents.x0_CTHW.cpu(), CONDITION: latents.y_CTHW.cpu()})
         for done, row in enumerate(rows, start=len(missing)):
             context.control.raise_if_stopped()
             report.progress(done, row.image or Path(job.clips[row.clip].source).name)
             condition = encode_condition(vae, first_frame(job, row), row.num_frames)
-            cache.store(preview_condition_key(context, row), {CONDITION: condition.cpu()})
+            store(context, preview_condition_key(context, row), {CONDITION: condition.cpu()})
         report.progress(len(missing) + len(rows))
         del vae
         release_memory()
+
+
+def store(context: RunContext, key: str, tensors: dict[str, Tensor]) -> None:
+    """Keep tensors, and wait for room when the disk is full."""
+    wait_for_room(
+        lambda: context.cache.store(key, tensors),
+        context.cache.folder,
+        context.reporter,
+        context.control,
+    )
 
 
 def latents_to_cache(job: JobSpec, vae_fingerprint: str) -> list[TrainingItem]:

@@ -53,7 +53,8 @@ def lora_metadata(
         steps=steps_total,
         trigger=job.job.trigger,
         base_fingerprint=base_fingerprint,
-        interval=(interval.lower, interval.upper),
+        # 0.9 + 0.05 is 0.9500000000000001 otherwise.
+        interval=(round(interval.lower, 6), round(interval.upper, 6)),
         steps_of_expert=steps_of_expert,
         details={
             SETTINGS_KEY: _json(public_settings(job)),

@@ -9,22 +9,30 @@ import contextlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
+from torch import Tensor
+
 from trainer.model.a14b_config import A14B_I2V_CONFIG, MODEL_NAME
 from trainer.model.layouts import expert_config, open_base
-from trainer.model.lora import lora_target_shapes
+from trainer.model.load import base_weights
+from trainer.model.lora import complete_dora, lora_target_shapes
 from trainer.output.export import with_strength, write_verified
 from trainer.output.lora_edit import (
     Layers,
     LoraEditError,
-    change_norm,
+    change_norms,
+    changed_shapes,
+    is_plain,
     layers_of,
     merged,
     padded,
+    rank_in,
     resized,
     scaled,
+    scaled_state,
     state_of,
 )
 from trainer.output.lora_file import (
@@ -84,7 +92,11 @@ class _Source:
 
     path: Path
     file: LoraFile
-    layers: Layers
+
+    @property
+    def layers(self) -> Layers:
+        """Its layers' factors; raises `LoraFileError` for a DoRA or LoKr."""
+        return layers_of(self.path, self.file.state)
 
     @property
     def expert(self) -> Expert | None:
@@ -104,18 +116,34 @@ def convert_lora(source: Path, outcome: Outcome) -> list[str]:
         TrainerError: the file cannot be read, does not fit the model, or cannot be written.
     """
     read = _read(source)
-    return _write(read, read.layers, _metadata(read), outcome)
+    state = state_of(padded(read.layers)) if is_plain(read.file.state) else read.file.state
+    if read.file.type == "dora" and outcome.base:
+        # diffusers gives DoRA's magnitudes another meaning than ComfyUI: the base's weights tell the one
+        # from the other.
+        if read.expert is None:
+            raise LoraEditError(
+                f"{source} does not tell whose DoRA it is.",
+                "Let its name contain high_noise or low_noise.",
+            )
+        own_shapes = changed_shapes(state)
+        _, shapes = _model_of(own_shapes, outcome.base)
+        if unfit := [module for module, shape in own_shapes.items() if shapes.get(module) != shape]:
+            raise LoraFileError(source, f"layers that do not fit {outcome.base}", unfit)
+        state = complete_dora(state, base_weights(open_base(outcome.base), read.expert))
+    return _write(read, state, _metadata(read), outcome)
 
 
 def resize_lora(source: Path, outcome: Outcome, rank: int) -> list[str]:
     """The LoRA at another rank, as near to it as that rank can come; returns as `convert_lora`."""
     read = _read(source)
     layers, errors = resized(read.layers, rank)
-    metadata = _with_rank(_metadata(read), rank)
+    metadata = _metadata(read)
     if isinstance(metadata, LoraMetadata):
-        before = str(_rank(read.layers))
-        metadata = replace(metadata, details={**metadata.details, RESIZED_KEY: before})
-    return [*_write(read, layers, metadata, outcome), *_error_lines(errors)]
+        details = {**metadata.details, RESIZED_KEY: str(rank_in(read.file.state))}
+        metadata = replace(metadata, rank=rank, alpha=float(rank), details=details)
+    else:
+        metadata = replace(metadata, rank=rank)
+    return [*_write(read, state_of(layers), metadata, outcome), *_error_lines(errors)]
 
 
 def scale_lora(source: Path, outcome: Outcome, strength: float) -> list[str]:
@@ -124,7 +152,7 @@ def scale_lora(source: Path, outcome: Outcome, strength: float) -> list[str]:
     metadata = _metadata(read)
     if isinstance(metadata, LoraMetadata):
         metadata = with_strength(metadata, strength)
-    return _write(read, scaled(read.layers, strength), metadata, outcome)
+    return _write(read, scaled_state(source, read.file.state, strength), metadata, outcome)
 
 
 def merge_loras(request: MergeRequest, outcome: Outcome) -> list[str]:
@@ -144,8 +172,9 @@ def merge_loras(request: MergeRequest, outcome: Outcome) -> list[str]:
     errors: dict[str, float] = {}
     if request.rank is not None:
         layers, errors = resized(layers, request.rank)
-    metadata = _merged_metadata(first, second, _rank(layers), outcome.path)
-    lines = _write(first, layers, metadata, outcome)
+    state = state_of(layers)
+    metadata = _merged_metadata(first, second, rank_in(state), outcome.path)
+    lines = _write(first, state, metadata, outcome)
     return [*lines, *(_error_lines(errors) if errors else [])]
 
 
@@ -156,48 +185,39 @@ def describe_file(source: Path, base: str = "") -> list[str]:
         TrainerError: the file cannot be read, or does not fit the model.
     """
     read = _read(source)
-    model, shapes = _model_of(read.layers, base)
-    ranks = Counter(factors.rank for factors in read.layers.values())
-    norms = {module: change_norm(factors) for module, factors in read.layers.items()}
-    verified = verify_lora_file(source, shapes, allow_partial=True) if len(ranks) == 1 else None
-    is_inert = verified.is_inert if verified else not any(norms.values())
-    strongest = max(norms, key=lambda module: norms[module])
-    total = sum(norm * norm for norm in norms.values()) ** 0.5
+    state = read.file.state
+    own_shapes = changed_shapes(state)
+    model, shapes = _model_of(own_shapes, base)
+    ranks = Counter(tensor.shape[0] for key, tensor in state.items() if key.endswith("lora_A.weight"))
+    if len(ranks) < 2:
+        verify_lora_file(source, shapes, allow_partial=True)
+    norms = change_norms(state)
+    is_inert = bool(norms) and not any(norms.values())
     rank_words = ", ".join(f"{rank} ({count} layers)" for rank, count in sorted(ranks.items()))
     return [
         f"file: {source}",
+        f"type: {read.file.type}",
         f"format: {read.file.format}",
         f"number type: {read.file.dtype}",
         f"expert: {read.expert or 'unknown'}",
-        f"rank: {rank_words if len(ranks) > 1 else _rank(read.layers)}",
-        f"weights: {len(read.file.state)} in {len(read.layers)} layers",
-        f"model: {model}, {len(set(read.layers) & set(shapes))} of its {len(shapes)} layers"
+        f"rank: {rank_words if len(ranks) > 1 else rank_in(state)}",
+        f"weights: {len(state)} in {len(own_shapes)} layers",
+        f"model: {model}, {len(set(own_shapes) & set(shapes))} of its {len(shapes)} layers"
         if model
         else "model: not A14B by its sizes; name its base with --base to check it",
         f"inert: {'yes, it changes nothing' if is_inert else 'no'}",
-        f"norm of the change: {total:.6g}; strongest layer {original_name(strongest)}: {norms[strongest]:.6g}",
-        *_norms_by_kind(norms),
+        *_norm_lines(norms),
         *(f"{key} = {value}" for key, value in sorted(read.file.strings.items())),
     ]
 
 
 def _read(path: Path) -> _Source:
-    file = read_lora_file(path)
-    return _Source(path, file, layers_of(path, file.state))
+    return _Source(path, read_lora_file(path))
 
 
 def _metadata(read: _Source) -> LoraMetadata | OtherMetadata:
     """The file's own metadata, for a file whose alpha is folded in."""
-    rank = _rank(read.layers)
-    if read.file.metadata is None:
-        return OtherMetadata(read.file.strings, rank)
-    return read.file.metadata
-
-
-def _with_rank(metadata: LoraMetadata | OtherMetadata, rank: int) -> LoraMetadata | OtherMetadata:
-    if isinstance(metadata, LoraMetadata):
-        return replace(metadata, rank=rank, alpha=float(rank))
-    return replace(metadata, rank=rank)
+    return read.file.metadata or OtherMetadata(read.file.strings, rank_in(read.file.state))
 
 
 def _merged_metadata(first: _Source, second: _Source, rank: int, path: Path) -> LoraMetadata | OtherMetadata:
@@ -230,7 +250,7 @@ def _merged_metadata(first: _Source, second: _Source, rank: int, path: Path) -> 
 
 
 def _write(
-    read: _Source, layers: Layers, metadata: LoraMetadata | OtherMetadata, outcome: Outcome
+    read: _Source, state: Mapping[str, Tensor], metadata: LoraMetadata | OtherMetadata, outcome: Outcome
 ) -> list[str]:
     """Write, verify, name; nothing is left behind when something is wrong."""
     out = outcome.path
@@ -238,16 +258,16 @@ def _write(
         raise LoraEditError(f"{out} is no name for a LoRA file.", f"Let it end in {SUFFIX}.")
     if out.exists() and not outcome.force:
         raise LoraEditError(f"{out} is there already.", "Choose another name, or replace it with --force.")
-    layers = padded(layers)
-    model, shapes = _model_of(layers, outcome.base)
-    rank = _rank(layers)
+    own_shapes = changed_shapes(state)
+    model, shapes = _model_of(own_shapes, outcome.base)
+    rank = rank_in(state)
     spec = LoraFileSpec(
         outcome.dtype or read.file.dtype, rank, float(rank), outcome.format or read.file.format, metadata
     )
     temporary = out.with_name(f".{out.name}.{uuid4().hex[:8]}.tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        verified = write_verified(temporary, state_of(layers), spec, shapes, allow_partial=True)
+        verified = write_verified(temporary, state, spec, shapes, allow_partial=True)
         temporary.replace(out)
     except LoraFileError as error:
         raise error.about(read.path) from error
@@ -260,7 +280,7 @@ def _write(
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     checked = (
-        f"checked against {model}: {len(layers)} of its {len(shapes)} layers"
+        f"checked against {model}: {len(own_shapes)} of its {len(shapes)} layers"
         if model
         else "not checked against a model: its sizes are not A14B's, and no --base was named"
     )
@@ -271,18 +291,19 @@ def _write(
     ]
 
 
-def _model_of(layers: Layers, base: str) -> tuple[str, Shapes]:
+def _model_of(own_shapes: Shapes, base: str) -> tuple[str, Shapes]:
     """The model to check against, by name, and its layers' shapes; without a name, the LoRA's own shapes."""
     if base:
         return base, lora_target_shapes(expert_config(open_base(base), Expert.HIGH))
-    a14b = lora_target_shapes(A14B_I2V_CONFIG)
-    if any(factors.shape == a14b.get(module) for module, factors in layers.items()):
+    a14b = _a14b_shapes()
+    if any(shape == a14b.get(module) for module, shape in own_shapes.items()):
         return MODEL_NAME, a14b
-    return "", {module: factors.shape for module, factors in layers.items()}
+    return "", own_shapes
 
 
-def _rank(layers: Layers) -> int:
-    return max(factors.rank for factors in layers.values())
+@cache
+def _a14b_shapes() -> Shapes:
+    return lora_target_shapes(A14B_I2V_CONFIG)
 
 
 def _error_lines(errors: Mapping[str, float]) -> list[str]:
@@ -293,9 +314,16 @@ def _error_lines(errors: Mapping[str, float]) -> list[str]:
     ]
 
 
-def _norms_by_kind(norms: Mapping[str, float]) -> list[str]:
-    """Mean norm of each of the ten kinds of layers, in the model's order."""
+def _norm_lines(norms: Mapping[str, float]) -> list[str]:
+    """The norm of the whole change, and the mean of each of the ten kinds of layers, in the model's order."""
+    if not norms:
+        return ["norm of the change: that of a DoRA depends on the base's weights"]
+    total = sum(norm * norm for norm in norms.values()) ** 0.5
+    strongest = max(norms, key=lambda module: norms[module])
     by_kind: dict[str, list[float]] = {}
     for module, norm in norms.items():
         by_kind.setdefault(original_name(module).split(".", 2)[2], []).append(norm)
-    return [f"mean norm of {kind}: {sum(found) / len(found):.6g}" for kind, found in by_kind.items()]
+    return [
+        f"norm of the change: {total:.6g}; strongest layer {original_name(strongest)}: {norms[strongest]:.6g}",
+        *(f"mean norm of {kind}: {sum(found) / len(found):.6g}" for kind, found in by_kind.items()),
+    ]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from trainer.errors import TrainerError
 from trainer.model.layouts import expert_config, open_base
-from trainer.model.lora import lora_target_shapes
+from trainer.model.load import base_weights
+from trainer.model.lora import complete_dora, lora_target_shapes
 from trainer.output.export import ExportOptions, export_pair
 from trainer.output.lora_names import original_name
 from trainer.protocol.job import Expert, TargetSection
@@ -64,6 +65,10 @@ def export_lora(run: RunFolder, request: ExportRequest) -> list[Path]:
         request.folder or run.exports_folder,
         request.name or job.job.name,
         request.options,
+        # diffusers gives DoRA's magnitudes another meaning than ComfyUI, for which checkpoints are written.
+        (lambda expert, state: complete_dora(state, base_weights(base, expert)))
+        if request.options.format == "diffusers"
+        else None,
     )
 
 

@@ -1,6 +1,6 @@
 """Put a run together: turns, data, experts with their LoRAs, optimizers; new, or as a checkpoint left them."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from trainer.data.batches import BatchPlan, BatchSource, entries_of
 from trainer.model.experts import Experts
 from trainer.model.load import load_expert
-from trainer.model.lora import LoraSettings, add_lora, load_lora_state, lora_parameters, lora_state
+from trainer.model.lora import add_lora, load_lora_state, lora_parameters, lora_settings, lora_state
 from trainer.objective.timesteps import NoiseInterval, TimestepDistribution, expert_interval
 from trainer.objective.turns import ExpertTurns, TurnSettings
 from trainer.output.checkpoint import TrainingState
@@ -21,7 +21,6 @@ from trainer.recipes.cache_dataset import cache_latents, cache_prompts
 from trainer.recipes.prompts import captions_nothing_preserves
 from trainer.recipes.run_context import RunContext
 from trainer.runtime.device import compute_dtype
-from trainer.runtime.disk_guard import wait_for_room
 from trainer.runtime.ema import WeightAverage
 from trainer.runtime.optim import doubtful_learning_rate, make_optimizer
 from trainer.runtime.pace import Pace
@@ -71,12 +70,12 @@ def turns_of(job: JobSpec) -> ExpertTurns:
 def prepare(context: RunContext, turns: ExpertTurns) -> Parts:
     """Cache the data, load the experts with a fresh LoRA and optimizer each."""
     job = context.job
-    guarded(context, lambda: cache_prompts(context))
-    guarded(context, lambda: cache_latents(context))
+    cache_prompts(context)
+    cache_latents(context)
     warn_of_settings(context)
 
     # A preview needs both experts, also when only one of them trains.
-    needed = tuple(Expert) if job.sample.every and job.sample.rows else turns.experts
+    needed = tuple(Expert) if job.sample.rows else turns.experts
     dtype = compute_dtype(context.device)
     transformers = {}
     with context.reporter.phase(Phase.LOADING, len(needed), "experts") as report:
@@ -99,20 +98,6 @@ def prepare(context: RunContext, turns: ExpertTurns) -> Parts:
         turns=turns,
         batches=batches_of(context),
         learners={expert: learner_of(job, experts, turns, expert) for expert in turns.experts},
-    )
-
-
-def lora_settings(job: JobSpec, expert: Expert) -> LoraSettings:
-    """The shape of an expert's LoRA."""
-    target = job.target
-    rank = job.multistage.override(expert, "rank") or target.rank
-    return LoraSettings(
-        type=target.type,
-        rank=rank,
-        alpha=target.alpha or float(rank),
-        dropout=target.dropout,
-        only_if_contains=target.only_if_contains,
-        ignore_if_contains=target.ignore_if_contains,
     )
 
 
@@ -188,8 +173,3 @@ def averaged(parts: Parts) -> Generator[None]:
             if learner.average is not None:
                 stack.enter_context(learner.average.swapped_in())
         yield
-
-
-def guarded(context: RunContext, write: Callable[[], None]) -> None:
-    """Write, and wait for room when the disk is full."""
-    wait_for_room(write, context.run.path, context.reporter, context.control)

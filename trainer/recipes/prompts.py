@@ -22,7 +22,7 @@ def prompts_to_cache(job: JobSpec) -> list[str]:
             prompts += [
                 kept for clip in dataset.clips for kept in preservation_prompts(job, dataset, clip.caption)
             ]
-    for row in job.sample.rows if job.sample.every else ():
+    for row in job.sample.rows:
         prompts += [
             row.prompt,
             job.sample.negative_prompt if row.negative_prompt is None else row.negative_prompt,
@@ -80,5 +80,5 @@ def captions_nothing_preserves(job: JobSpec) -> int:
 
 
 def trigger_of(job: JobSpec, dataset: DatasetSection) -> str:
-    """The data set's own trigger word, or the job's."""
-    return dataset.trigger or job.job.trigger
+    """The data set's own trigger word, or the job's; regularization data has none."""
+    return dataset.trigger if dataset.role == "regularization" else dataset.trigger or job.job.trigger

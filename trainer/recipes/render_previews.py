@@ -1,22 +1,25 @@
 """Previews: what the LoRA pair makes of a first frame and a prompt, as small videos."""
 
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from trainer.data.batches import CONDITION
 from trainer.errors import TrainerError
 from trainer.model.experts import Experts
 from trainer.model.load import load_expert, load_vae, sampling_scheduler
-from trainer.model.lora import add_lora, load_lora_state
+from trainer.model.lora import LoraSettings, add_lora, lora_settings, lora_strength, start_from
 from trainer.model.sampling import DenoiseRequest, OnStep, denoise
 from trainer.model.vae import decode_latents
 from trainer.output.lora_file import read_lora_file
 from trainer.output.preview_files import write_preview
 from trainer.protocol.events import Phase, PreviewSaved
-from trainer.protocol.job import Expert, JobSpec, SampleRow
+from trainer.protocol.job import Expert, JobSpec, SampleRow, SampleSection
 from trainer.protocol.run_folder import RunFolder, lora_file_name
 from trainer.recipes.cache_dataset import cache_latents, cache_prompts, preview_condition_key
 from trainer.recipes.export_lora import checkpoint_step
@@ -28,60 +31,142 @@ from trainer.runtime.reporter import Reporter
 PREVIEW_FRAMES_PER_SECOND = 16
 
 
-def render_previews(context: RunContext, experts: Experts, step: int) -> list[Path]:
+class PreviewError(TrainerError):
+    """The previews asked for cannot be made."""
+
+    kind = "preview"
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewSource:
+    """Which LoRAs previews are made with.
+
+    Attributes:
+        high: Step of the checkpoint that the high-noise expert's LoRA is from.
+        low: The same for the low-noise expert.
+        strength: How strong both act.
+    """
+
+    high: int
+    low: int
+    strength: float = 1.0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one checkpoint as it is."""
+        return self.high == self.low and self.strength == 1.0
+
+    @property
+    def step(self) -> int:
+        """The later of the two steps."""
+        return max(self.high, self.low)
+
+    def folder(self, run: RunFolder) -> Path:
+        """Where the previews go: mixtures lie beside the checkpoints' own previews."""
+        if self.is_plain:
+            return run.previews(self.high)
+        short = f"{self.strength:.2f}"
+        told = short if float(short) == self.strength else repr(self.strength)
+        strength = "" if self.strength == 1.0 else f"_strength_{told}"
+        return run.previews_folder / f"high_{self.high:06d}_low_{self.low:06d}{strength}"
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewRequest:
+    """What to render later; None takes the newest checkpoint, or for an expert that of `step`."""
+
+    step: int | None = None
+    high: int | None = None
+    low: int | None = None
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RowSettings:
+    """How one row is rendered: its own values, and the section's where it has none."""
+
+    seed: int
+    steps: int
+    guidance_high: float
+    guidance_low: float
+    negative_prompt: str
+
+
+def render_previews(
+    context: RunContext, experts: Experts, step: int, source: PreviewSource | None = None
+) -> list[Path]:
     """Render every row; a row that fails is a warning, and the others follow.
+
+    Args:
+        context: The run.
+        experts: Both, with the weights to show; without dropout, whatever training does.
+        step: Optimizer steps done; 0 before the first.
+        source: Which checkpoints' LoRAs the experts have; None while training.
 
     Returns:
         The videos made.
     """
-    rows, steps = context.job.sample.rows, context.job.sample.steps
+    source = source or PreviewSource(step, step)
+    sample = context.job.sample
+    settings = [row_settings(sample, row, step) for row in sample.rows]
+    total = sum(one.steps for one in settings)
     videos: list[Path] = []
-    with context.reporter.phase(Phase.PREVIEWING, len(rows) * steps, "denoising steps") as report:
-        for number, row in enumerate(rows):
+    before = 0
+    with context.reporter.phase(Phase.PREVIEWING, total, "denoising steps") as report, ExitStack() as stack:
+        for transformer in experts.transformers.values():
+            stack.enter_context(lora_strength(transformer, source.strength))
+        for number, (row, own) in enumerate(zip(sample.rows, settings, strict=True)):
 
-            def on_step(done: int, _: int, number: int = number, row: SampleRow = row) -> None:
-                report.progress(number * steps + done, row.prompt)
+            def on_step(done: int, _: int, before: int = before, row: SampleRow = row) -> None:
+                report.progress(before + done, row.prompt)
 
+            before += own.steps
             try:
-                frames = render_row(context, experts, row, on_step)
-                folder, settings = context.run.previews(step), settings_of(context.job, row, step)
-                files = write_preview(folder, number, frames, PREVIEW_FRAMES_PER_SECOND, settings)
-            except (TrainerError, torch.cuda.OutOfMemoryError, OSError) as error:
+                frames = render_row(context, experts, row, own, on_step)
+                told = told_settings(context.job, row, own, source)
+                files = write_preview(
+                    source.folder(context.run), number, frames, PREVIEW_FRAMES_PER_SECOND, told
+                )
+            except (TrainerError, RuntimeError, ValueError, OSError) as error:
+                # RuntimeError: torch's, of which running out of memory is one.
                 context.reporter.warn(
                     f"The preview of row {number + 1} could not be made: {error}",
-                    "Training goes on; previews can be made later from the checkpoint.",
+                    "It can be made later from a checkpoint; nothing else is affected.",
                 )
                 release_memory()
                 continue
             videos.append(files.video)
-            context.reporter.say(
-                PreviewSaved(
-                    step=step,
-                    row=number,
-                    video=files.video.relative_to(context.run.path).as_posix(),
-                    poster=files.poster.relative_to(context.run.path).as_posix(),
-                    prompt=row.prompt,
+            if source.is_plain:
+                context.reporter.say(
+                    PreviewSaved(
+                        step=step,
+                        row=number,
+                        video=files.video.relative_to(context.run.path).as_posix(),
+                        poster=files.poster.relative_to(context.run.path).as_posix(),
+                        prompt=row.prompt,
+                    )
                 )
-            )
     release_memory()
     return videos
 
 
-def render_row(context: RunContext, experts: Experts, row: SampleRow, on_step: OnStep) -> NDArray[np.uint8]:
-    """Denoise and decode one row; uint8 (F, H, W, 3)."""
+def render_row(
+    context: RunContext, experts: Experts, row: SampleRow, settings: RowSettings, on_step: OnStep
+) -> NDArray[np.uint8]:
+    """Denoise and decode one row; uint8 (F, H, W, 3). The VAE is in memory only while it decodes."""
     sample = context.job.sample
-    condition = context.cache.load(preview_condition_key(context, row))[CONDITION]
+    is_guided = max(settings.guidance_high, settings.guidance_low) > 1.0
     latents_CTHW = denoise(
         experts,
-        sampling_scheduler(context.base, sample.shift),
+        sampling_scheduler(context.base, sample.sampler, sample.shift),
         DenoiseRequest(
-            condition_CTHW=condition,
+            condition_CTHW=context.cache.load(preview_condition_key(context, row))[CONDITION],
             prompt_LD=context.text_rows(row.prompt),
-            negative_LD=context.text_rows(sample.negative_prompt),
-            steps=sample.steps,
-            guidance_high=sample.guidance_high,
-            guidance_low=sample.guidance_low,
-            seed=row.seed,
+            negative_LD=context.text_rows(settings.negative_prompt) if is_guided else None,
+            steps=settings.steps,
+            guidance_high=settings.guidance_high,
+            guidance_low=settings.guidance_low,
+            seed=settings.seed,
         ),
         on_step,
     )
@@ -92,48 +177,112 @@ def render_row(context: RunContext, experts: Experts, row: SampleRow, on_step: O
         del vae
 
 
-def render_checkpoint(run: RunFolder, step: int | None) -> list[Path]:
-    """Render the previews of a checkpoint of a run that is not training.
+def render_checkpoint(run: RunFolder, request: PreviewRequest) -> list[Path]:
+    """Render the previews of checkpoints of a run that is not training.
 
     Raises:
-        TrainerError: no such checkpoint, or the base cannot be loaded.
+        TrainerError: no such checkpoint, the base cannot be loaded, or no preview came about.
         WireError: there is no run here.
+        RunLockedError: the run is training.
     """
     job = run.read_job()
-    step = checkpoint_step(run, step)
+    if not job.sample.rows:
+        raise PreviewError("The run's job has no preview rows.", "Add rows to SAMPLE in a new run.")
+    source = find_source(run, request)
     device = choose_device(job.job.gpu)
     with run.hold_lock(), Reporter(run) as reporter:
         context = open_context(run, job, device, reporter, Control(run, reporter))
-        cache_prompts(context)
-        cache_latents(context, [])
+        # A job that renders none while training has cached nothing for them.
+        sample = msgspec.structs.replace(job.sample, every=max(1, job.sample.every))
+        caching = replace(context, job=msgspec.structs.replace(job, sample=sample))
+        cache_prompts(caching)
+        cache_latents(caching)
         transformers = {}
         for expert in Expert:
             transformers[expert] = load_expert(context.base, expert, compute_dtype(device), device)
-            path = run.checkpoint(step) / lora_file_name(expert)
+            path = run.checkpoint(source.high if expert is Expert.HIGH else source.low) / lora_file_name(
+                expert
+            )
             if path.exists():
                 # Alpha is folded into the file's weights, so the scale here is one.
-                lora = read_lora_file(path).state
-                rank = next(tensor.shape[0] for name, tensor in lora.items() if ".lora_A." in name)
-                add_lora(transformers[expert], rank, float(rank), seed=0)
-                load_lora_state(transformers[expert], lora)
+                trained = lora_settings(job, expert)
+                add_lora(transformers[expert], unscaled(trained), seed=0)
+                start_from(transformers[expert], read_lora_file(path).state)
         experts = Experts(transformers, job.multistage.boundary or context.base.boundary_ratio)
-        return render_previews(context, experts, step)
+        videos = render_previews(context, experts, source.step, source)
+    if not videos:
+        raise PreviewError("None of the previews could be made.", "The warnings in the run's events say why.")
+    return videos
 
 
-def settings_of(job: JobSpec, row: SampleRow, step: int) -> dict[str, object]:
+def find_source(run: RunFolder, request: PreviewRequest) -> PreviewSource:
+    """The checkpoints that a request means.
+
+    Raises:
+        NoCheckpointError: the run has no such checkpoint.
+        PreviewError: an expert is asked for that the checkpoint has no LoRA of.
+    """
+    steps: dict[Expert, int] = {}
+    for expert, own in ((Expert.HIGH, request.high), (Expert.LOW, request.low)):
+        steps[expert] = checkpoint_step(run, request.step if own is None else own)
+        if own is not None and not (run.checkpoint(own) / lora_file_name(expert)).exists():
+            raise PreviewError(
+                f"The checkpoint of step {own} has no LoRA of the {expert.value.replace('_', '-')} expert.",
+                "That expert did not train in this run.",
+            )
+    return PreviewSource(steps[Expert.HIGH], steps[Expert.LOW], request.strength)
+
+
+def row_settings(sample: SampleSection, row: SampleRow, step: int) -> RowSettings:
+    """A row's own values or the section's; a walking seed goes up by one with each round of previews.
+
+    The rounds are counted by steps, so that a resumed run, and previews made later from a checkpoint,
+    have the seeds of the uninterrupted one: the round at step 0 is number 0.
+    """
+    number = step // sample.every if sample.walk_seed and sample.every else 0
+
+    def own(name: str) -> Any:
+        value = getattr(row, name)
+        return getattr(sample, name) if value is None else value
+
+    return RowSettings(
+        seed=row.seed + number,
+        steps=own("steps"),
+        guidance_high=own("guidance_high"),
+        guidance_low=own("guidance_low"),
+        negative_prompt=own("negative_prompt"),
+    )
+
+
+def unscaled(settings: LoraSettings) -> LoraSettings:
+    """The same with alpha = rank."""
+    return LoraSettings(
+        rank=settings.rank,
+        type=settings.type,
+        only_if_contains=settings.only_if_contains,
+        ignore_if_contains=settings.ignore_if_contains,
+    )
+
+
+def told_settings(
+    job: JobSpec, row: SampleRow, settings: RowSettings, source: PreviewSource
+) -> dict[str, object]:
     """What a preview was made with, for ``previews.json``."""
-    sample = job.sample
     return {
-        "step": step,
+        "step": source.step,
+        "high_step": source.high,
+        "low_step": source.low,
+        "strength": source.strength,
         "prompt": row.prompt,
-        "negative_prompt": sample.negative_prompt,
+        "negative_prompt": settings.negative_prompt,
         "image": row.image or job.clips[row.clip].source,
         "width": row.size.width,
         "height": row.size.height,
         "num_frames": row.num_frames,
-        "seed": row.seed,
-        "steps": sample.steps,
-        "guidance_high": sample.guidance_high,
-        "guidance_low": sample.guidance_low,
-        "shift": sample.shift,
+        "seed": settings.seed,
+        "sampler": job.sample.sampler,
+        "steps": settings.steps,
+        "guidance_high": settings.guidance_high,
+        "guidance_low": settings.guidance_low,
+        "shift": job.sample.shift,
     }

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from trainer.data.batches import Batch, load_batch
-from trainer.model.lora import lora_disabled, lora_state, lora_strength, start_from
+from trainer.model.lora import lora_disabled, lora_dropout, lora_settings, lora_state, lora_strength
+from trainer.model.lora_weights import lora_file_state, start_from
 from trainer.model.text import pad_rows
 from trainer.objective.flow_matching import add_noise, velocity_target
 from trainer.objective.guidance import differential_guidance_target
@@ -43,8 +44,6 @@ from trainer.recipes.parts import (
     Parts,
     averaged,
     change_learning_rate,
-    guarded,
-    lora_settings,
     prepare,
     restore,
     turns_of,
@@ -55,6 +54,7 @@ from trainer.recipes.run_context import open_context
 from trainer.recipes.validate import validate
 from trainer.runtime.control import Control, StopRequested
 from trainer.runtime.device import choose_device, device_name, peak_reserved_bytes, release_memory
+from trainer.runtime.disk_guard import wait_for_room
 from trainer.runtime.optim import set_learning_rate, take_step
 from trainer.runtime.reporter import Reporter
 from trainer.runtime.seeding import derived_seed, generator_for
@@ -113,6 +113,9 @@ def start(parts: Parts) -> None:
         path = job.target.start_high if expert is Expert.HIGH else job.target.start_low
         if path:
             start_from(parts.experts.transformer(expert), read_lora_file(Path(path)).state)
+            average = parts.learners[expert].average
+            if average is not None:
+                average.restart()
     if job.sample.every and job.sample.at_start:
         preview(parts, 0)
     if job.advanced.validation_every:
@@ -145,7 +148,7 @@ def train(parts: Parts, first_step: int) -> int:
                 control.learning_rate = None
             last = done == total
             if last or is_due(done, job.save.every) or control.save or control.stop or control.pause:
-                guarded(parts.context, lambda done=done: save(parts, done))
+                save(parts, done)
             if (last and job.advanced.validation_every) or is_due(done, job.advanced.validation_every):
                 with averaged(parts):
                     validate(parts.context, parts.experts, parts.turns.experts, done)
@@ -195,14 +198,14 @@ def backward_micro_batch(parts: Parts, expert: Expert, step: int, micro: int, sh
     captions = [training_prompt(job, item, (step, micro, n)) for n, item in enumerate(batch.items)]
 
     def predict(prompts: list[str]) -> Tensor:
-        # LoRA dropout draws from the global generator: seeding it makes the draw this step's own.
-        torch.manual_seed(derived_seed(training.seed, "dropout", step, micro))
         text_BLD = torch.stack([pad_rows(parts.context.text_rows(prompt)) for prompt in prompts])
         return parts.experts.predict(expert, noisy_BCTHW, condition_BCTHW, timesteps_B, text_BLD)
 
-    # One data set's strength stands for the batch: the plan never mixes them. The backward pass is
+    # One data set's strength stands for the batch: the plan never mixes them. The backward passes are
     # inside, for checkpointing computes the forward pass again.
-    with lora_strength(parts.experts.transformer(expert), datasets[0].lora_strength):
+    transformer = parts.experts.transformer(expert)
+    dropout_seed = derived_seed(training.seed, "dropout", step, micro)
+    with lora_strength(transformer, datasets[0].lora_strength), lora_dropout(transformer, dropout_seed):
         predicted_BCTHW = predict(captions)
         target_BCTHW = velocity_target(batch.clean_BCTHW, noise_BCTHW).to(predicted_BCTHW.device)
         plain_B = item_losses(predicted_BCTHW, target_BCTHW, training.loss, training.huber_delta)
@@ -308,7 +311,14 @@ def save(parts: Parts, step: int) -> None:
         },
     )
     with context.reporter.phase(Phase.SAVING), averaged(parts):
-        folder = save_checkpoint(context.run, state, lambda folder: write_loras(parts, step, folder))
+        folder = wait_for_room(
+            lambda: save_checkpoint(context.run, state, lambda folder: write_loras(parts, step, folder)),
+            context.run.path,
+            context.reporter,
+            context.control,
+            step=step,
+            needed_bytes=state.expected_bytes,
+        )
     path = folder.relative_to(context.run.path).as_posix()
     context.reporter.say(CheckpointSaved(step=step, path=path))
     for removed in prune_checkpoints(context.run, context.job.save.keep):
@@ -330,8 +340,12 @@ def write_loras(parts: Parts, step: int, folder: Path) -> None:
             steps_total=step,
             steps_of_expert=parts.turns.steps_taken(expert, step),
         )
-        spec = LoraFileSpec(dtype=job.save.dtype, rank=settings.rank, alpha=settings.alpha, metadata=metadata)
-        write_lora_file(folder / lora_file_name(expert), lora_state(parts.experts.transformer(expert)), spec)
+        spec = LoraFileSpec(
+            dtype=job.save.dtype, rank=settings.rank, alpha=settings.trained_alpha, metadata=metadata
+        )
+        transformer = parts.experts.transformer(expert)
+        state = lora_file_state(transformer, lora_state(transformer))
+        write_lora_file(folder / lora_file_name(expert), state, spec)
 
 
 def preview(parts: Parts, step: int) -> None:

@@ -41,6 +41,9 @@ def wait_for_room(
 ) -> T:
     """Write; on a full disk, say that the run is paused, wait for room, and write again.
 
+    A stop that had arrived before does not end the wait, since what is written is what it wants saved;
+    a second one does.
+
     Args:
         write: Writes everything or leaves nothing behind; called until it succeeds.
         folder: Where it writes; need not exist yet.
@@ -57,6 +60,7 @@ def wait_for_room(
         Exception: whatever `write` raises for another reason than want of room.
     """
     has_paused = False
+    was_stopping = control.stop
     while True:
         try:
             result = write()
@@ -68,9 +72,13 @@ def wait_for_room(
             break
         if not has_paused:
             has_paused = True
-            reporter.say(Paused(step=step, reason=_reason(folder, needed_bytes)))
+            control.stop = False
+            reason = _reason(folder, needed_bytes)
+            goes_on = "the run stops, its state saved" if was_stopping else "training goes on by itself"
+            reporter.say(Paused(step=step, reason=f"{reason} Make room, and {goes_on}; nothing is lost."))
         _wait_until_worth_a_try(folder, reporter, control, needed_bytes)
     if has_paused:
+        control.stop = was_stopping
         reporter.say(Unpaused(step=step))
     return result
 
@@ -130,10 +138,7 @@ def _reason(folder: Path, needed_bytes: int | None) -> str:
     if free is not None and free > max(PLENTY_BYTES, needed_bytes or 0):
         facts.append("so a quota may be used up")
     told = f" ({', '.join(facts)})" if facts else ""
-    return (
-        f"The disk is full: there is no room in {folder}{told}. "
-        "Make room, and training goes on by itself; nothing is lost."
-    )
+    return f"The disk is full: there is no room in {folder}{told}."
 
 
 def _readable(size_bytes: int) -> str:

@@ -25,6 +25,11 @@ class WeightAverage:
         """
         self._parameters = dict(parameters)
         self._decay = decay
+        self._average: dict[str, Tensor] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin again with the weights as they are now, e.g. once those of a file have been put in."""
         self._average = {
             name: parameter.detach().to(torch.float32, copy=True)
             for name, parameter in self._parameters.items()

@@ -43,6 +43,18 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     train = commands.add_parser("train", help="train a LoRA pair on a folder of clips")
     train.add_argument("--clips", type=Path, required=True, metavar="DIR", help="folder of videos or images")
     train.add_argument(
+        "--regularization",
+        type=Path,
+        metavar="DIR",
+        help="folder of clips that keep what the model knows; they get no trigger word",
+    )
+    train.add_argument(
+        "--validation",
+        type=Path,
+        metavar="DIR",
+        help="folder of clips that do not train: the loss on them is measured",
+    )
+    train.add_argument(
         "--goal", required=True, choices=("motion", "style", "character"), help="what to learn"
     )
     train.add_argument(
@@ -69,7 +81,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default=[],
         dest="assignments",
         metavar="SECTION.FIELD=VALUE",
-        help="any setting, e.g. target.rank=32 (may be repeated)",
+        help="any setting, e.g. target.rank=32, or regularization.repeats=2 (may be repeated)",
     )
     train.add_argument("--skip-unreadable", action="store_true", help="leave out clips that cannot be read")
     train.add_argument(

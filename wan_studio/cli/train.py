@@ -14,7 +14,14 @@ from wan_studio.cli.console import EXIT_DONE, say
 from wan_studio.cli.display import display_problem
 from wan_studio.cli.runs import follow_to_the_end
 from wan_studio.domain.job_builder import BuiltJob
-from wan_studio.domain.project import Project, Settings, checked_name
+from wan_studio.domain.project import (
+    Project,
+    ProjectDataset,
+    Role,
+    Settings,
+    checked_name,
+    split_assignment,
+)
 from wan_studio.errors import AppError
 from wan_studio.paths import default_projects_folder
 from wan_studio.services.clip_import import import_clips
@@ -73,7 +80,11 @@ def run_train(arguments: argparse.Namespace, open_window: OpenWindow) -> int:
     folder = arguments.out.expanduser().absolute() if arguments.out else default_folder(f"{name}-lora")
     store = ProjectStore(folder)
     check_writable(folder)
-    project = import_clips(_project(arguments, store, name, base), [clips], store.captions_folder)
+    project = _project(arguments, store, name, base)
+    # Before the clips, whose folder may hold these folders.
+    for role, given in _extra_folders(arguments).items():
+        project = import_clips(project, [given.expanduser().absolute()], store.captions_folder, role)
+    project = import_clips(project, [clips], store.captions_folder)
     built = prepare_job(project, store, refuse_unreadable=not arguments.skip_unreadable)
     return train_project(store, project, built, open_window, is_headless=arguments.headless)
 
@@ -158,20 +169,35 @@ def _project(arguments: argparse.Namespace, store: ProjectStore, name: str, base
         name = checked_name(arguments.name) if arguments.name else project.name
     else:
         project, settings = Project(name=name), settings_for(arguments.goal, base)
+    for role in _extra_folders(arguments):
+        if project.dataset(role) is None:
+            project = project.with_dataset(ProjectDataset(name=role, role=role))
     trigger = project.trigger if arguments.trigger is None else arguments.trigger.strip()
     for assignment in arguments.assignments:
-        key, _, value = assignment.partition("=")
-        match key.strip():
-            case "job.name":
-                name = checked_name(value.strip())
-            case "job.trigger":
-                trigger = value.strip()
+        section, field, value = split_assignment(assignment)
+        dataset = project.dataset(section)
+        match section, field:
+            case "job", "name":
+                name = checked_name(value)
+            case "job", "trigger":
+                trigger = value
+            case _ if dataset is not None:
+                project = project.with_dataset(dataset.with_text(field, value))
             case _:
                 settings = settings.with_text(assignment)
     settings = _with_flags(settings, arguments)
     return msgspec.structs.replace(
         project, name=name, goal=arguments.goal, trigger=trigger, settings=settings
     )
+
+
+def _extra_folders(arguments: argparse.Namespace) -> dict[Role, Path]:
+    """The given folders of further data sets, by what they are for."""
+    given: dict[Role, Path | None] = {
+        "regularization": arguments.regularization,
+        "validation": arguments.validation,
+    }
+    return {role: folder for role, folder in given.items() if folder is not None}
 
 
 def _with_flags(settings: Settings, arguments: argparse.Namespace) -> Settings:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from wan_studio.domain.caption import TRIGGER_PLACEHOLDER
+from wan_studio.domain.caption import TRIGGER_PLACEHOLDER, names
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.frame_sampling import sample_frames
 from wan_studio.domain.job_builder import FEWEST_FRAMES
@@ -98,6 +98,7 @@ def clip_problems(project: Project, clip: ProjectClip, facts: ClipFacts) -> tupl
     if facts.unreadable:
         return (Problem(Level.BLOCKER, "Unreadable", facts.unreadable),)
     found: list[Problem] = []
+    trigger = project.dataset_trigger(clip.dataset)
     if facts.source is not None:
         found += _length_problems(project, clip, facts.source)
         if facts.source.is_hdr:
@@ -107,15 +108,15 @@ def clip_problems(project: Project, clip: ProjectClip, facts: ClipFacts) -> tupl
     if facts.caption_problem:
         found.append(Problem(Level.WARNING, "Caption unreadable", facts.caption_problem))
     elif facts.caption is not None and not facts.caption.strip():
-        default = project.settings.datasets.default_caption.strip()
+        default = project.dataset_settings(clip.dataset).default_caption.strip()
         if default:
             text = f'It has no caption; the default one is used: "{default}".'
             found.append(Problem(Level.NOTE, "Default caption", text))
         else:
             text = "It has no caption: the model is not told what moves."
             found.append(Problem(Level.WARNING, "No caption", text))
-    elif facts.caption and project.trigger and not _names_trigger(facts.caption, project.trigger):
-        text = f'The caption does not name the trigger word; "{project.trigger}" is put before it.'
+    elif facts.caption and trigger and not _names_trigger(facts.caption, trigger):
+        text = f'The caption does not name the trigger word; "{trigger}" is put before it.'
         found.append(Problem(Level.NOTE, "No trigger", text))
     order = (Level.BLOCKER, Level.WARNING, Level.NOTE)
     return tuple(sorted(found, key=lambda problem: order.index(problem.level)))
@@ -162,7 +163,7 @@ def _captions_state(used: int, captionless: int) -> StepState:
 
 
 def _length_problems(project: Project, clip: ProjectClip, source: SourceVideo) -> list[Problem]:
-    datasets = project.settings.datasets
+    datasets = project.dataset_settings(clip.dataset)
     trim = clip.trim or source.whole_range
     if trim.end_frame > source.frame_count:
         text = f"The file now has {source.frame_count} frames; the trim ends at frame {trim.end_frame}."
@@ -182,4 +183,4 @@ def _length_problems(project: Project, clip: ProjectClip, source: SourceVideo) -
 
 
 def _names_trigger(caption: str, trigger: str) -> bool:
-    return TRIGGER_PLACEHOLDER in caption or trigger.strip() in caption
+    return TRIGGER_PLACEHOLDER in caption or names(caption, trigger)

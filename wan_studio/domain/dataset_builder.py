@@ -229,14 +229,8 @@ def _mirrored_clips(
     plan: DatasetPlan, specs: Mapping[str, ClipSpec], files: ClipFiles, notes: Notes
 ) -> list[ClipSpec]:
     """The mirrored copies that were wished for, of every clip, their captions turned round."""
-    horizontal, vertical = plan.settings.flip_horizontal, plan.settings.flip_vertical
-    wished: dict[Flip, bool] = {
-        "horizontal": horizontal,
-        "vertical": vertical,
-        "both": horizontal and vertical,
-    }
     copies: list[ClipSpec] = []
-    for flip in (flip for flip, is_wished in wished.items() if is_wished):
+    for flip in _flips(plan.settings):
         if names_a_direction(plan.trigger, flip):
             notes.add(
                 f'The trigger word "{plan.trigger}" names a direction and stays the same for clips '
@@ -256,6 +250,15 @@ def _mirrored_clips(
                     "If it tells a direction, say it in other words."
                 )
     return copies
+
+
+def _flips(settings: DatasetSettings) -> list[Flip]:
+    """Of both flips the third is made, too: a mirrored copy of the mirrored copy."""
+    if settings.flip_horizontal and settings.flip_vertical:
+        return ["horizontal", "vertical", "both"]
+    if settings.flip_horizontal:
+        return ["horizontal"]
+    return ["vertical"] if settings.flip_vertical else []
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -62,7 +62,8 @@ _LEFT_DOUBTFUL_BEFORE = _words(
 _PHRASAL_BEFORE_UP_DOWN = re.compile(
     r"(?:close|pick|light|lit|speed|sped|slow|wak|woke|woken|open|grow|grew|grown|show|dress|mak|made|set|"
     r"warm|break|broke|broken|calm|end|clean|wrap|build|built|mess|giv|gave|shut|upside|cheer|heat|cool|fill|"
-    r"blow|blew|zip|button|hurr|team|line|settl|catch|caught|thumbs|count|dumb)"
+    r"blow|blew|zip|button|hurr|team|line|settl|catch|caught|thumbs|count|stand|stood|sit|sat|lie|ly|lay|"
+    r"kneel|knelt|get|got|hold|held|hang|hung|put)"
     r"(?:s|e|es|ed|y|ies|ied|ing|ting|ning|ping)?"
 )
 _UP_KEPT_BEFORE = _words("close to front until")

@@ -252,6 +252,11 @@ class ProjectDataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         values = msgspec.json.decode(msgspec.json.encode(taken))
         return msgspec.structs.replace(self, changes={field: values[field] for field in changed.changes})
 
+    def with_text(self, field: str, text: str) -> "ProjectDataset":
+        """A copy with one field's value read from text, as in `Settings.with_text`; errors as above."""
+        old = getattr(DatasetSettings(), field, None)
+        return self.with_changes({field: value_of(text, is_list=isinstance(old, tuple))})
+
     def settings(self, main: DatasetSettings) -> DatasetSettings:
         """Its settings beside those of the main data set."""
         shared = {field: msgspec.to_builtins(getattr(main, field)) for field in SHARED_FIELDS}
@@ -312,7 +317,7 @@ class Project(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     clips: tuple[ProjectClip, ...] = ()
     settings: Settings = Settings()
     extra_datasets: tuple[ProjectDataset, ...] = ()
-    format_version: int = FORMAT_VERSION
+    format_version: Annotated[int, Meta(ge=FORMAT_VERSION)] = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         names = [dataset.name for dataset in self.extra_datasets]

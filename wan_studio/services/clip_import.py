@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import msgspec
 
-from wan_studio.domain.project import Project, ProjectClip
+from wan_studio.domain.project import MAIN, Project, ProjectClip
 from wan_studio.errors import AppError
 from wan_studio.services.media_probe import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_media
 
@@ -51,27 +51,43 @@ def find_media(paths: Iterable[Path]) -> list[Path]:
     return list(found.values())
 
 
-def import_clips(project: Project, paths: Iterable[Path], captions_folder: Path | None = None) -> Project:
+def import_clips(
+    project: Project, paths: Iterable[Path], captions_folder: Path | None = None, dataset: str = MAIN
+) -> Project:
     """A copy of the project with the media of these files and folders added, each source once.
+
+    A source that is in another data set already is moved to a further data set, but not to the
+    main one: a folder may hold the folder of its regularization clips.
 
     Args:
         project: What to add to.
         paths: Files and folders, as for `find_media`.
         captions_folder: Takes the captions of clips whose own folder cannot be written.
+        dataset: Name of the project's data set that they belong to.
 
     Raises:
         NoClipsError: there is nothing to add in them.
         MediaPathError: something given does not exist or may not be read.
     """
-    known = {_identity(Path(clip.source)) for clip in project.clips}
-    added = [
-        ProjectClip(
-            id=uuid4().hex[:10], source=str(media), caption_file=str(_caption_file(media, captions_folder))
-        )
-        for media in find_media(paths)
-        if _identity(media) not in known
+    found = {_identity(media): media for media in find_media(paths)}
+    clips = [
+        msgspec.structs.replace(clip, dataset=dataset)
+        if dataset != MAIN and _identity(Path(clip.source)) in found
+        else clip
+        for clip in project.clips
     ]
-    return msgspec.structs.replace(project, clips=(*project.clips, *added))
+    known = {_identity(Path(clip.source)) for clip in clips}
+    clips += [
+        ProjectClip(
+            id=uuid4().hex[:10],
+            source=str(media),
+            caption_file=str(_caption_file(media, captions_folder)),
+            dataset=dataset,
+        )
+        for identity, media in found.items()
+        if identity not in known
+    ]
+    return msgspec.structs.replace(project, clips=tuple(clips))
 
 
 def natural_key(path: Path) -> list[tuple[int, int, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.job_builder import BuiltJob, build_job
-from wan_studio.domain.project import Project, ProjectClip
+from wan_studio.domain.project import MAIN, Project, ProjectClip
 from wan_studio.services.caption_store import read_caption
 from wan_studio.services.media_probe import UnreadableVideoError, probe
 from wan_studio.services.project_store import ProjectStore
@@ -93,9 +93,13 @@ def _remarks(project: Project, probed: ProbedClips, captions: dict[str, str]) ->
         for source in probed.sources.values()
         if source.is_hdr
     ]
-    bare = sum(not text.strip() for text in captions.values())
-    if bare and not project.settings.datasets.default_caption.strip():
-        stand_in = "only the trigger word" if project.trigger.strip() else "an empty prompt"
-        clips = "1 clip has" if bare == 1 else f"{bare} clips have"
-        remarks.append(f"{clips} no caption and will train with {stand_in}.")
+    for dataset in (MAIN, *(dataset.name for dataset in project.extra_datasets)):
+        texts = [captions[clip.id] for clip in project.clips_of(dataset) if clip.id in captions]
+        bare = sum(not text.strip() for text in texts)
+        if bare and not project.dataset_settings(dataset).default_caption.strip():
+            stand_in = "only the trigger word" if project.dataset_trigger(dataset) else "an empty prompt"
+            clips = "1 clip" if bare == 1 else f"{bare} clips"
+            place = f" of the data set {dataset}" if dataset else ""
+            verb = "has" if bare == 1 else "have"
+            remarks.append(f"{clips}{place} {verb} no caption and will train with {stand_in}.")
     return remarks

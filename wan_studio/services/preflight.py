@@ -58,7 +58,7 @@ def run_preflight(project: Project, store: ProjectStore, on_progress: Progress |
         checks.append(Check(error.message, Level.BLOCKER, error.hint))
     else:
         used = sum(not clip.rejected for clip in project.clips)
-        trains = len(built.job.clips)
+        trains = sum(clip.flip == "none" for clip in built.job.clips)
         level = None if trains == used else Level.WARNING
         checks.append(Check(f"{trains} of {used} clips train.", level))
         checks += [Check(note, Level.NOTE) for note in built.notes]

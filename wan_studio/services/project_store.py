@@ -3,6 +3,7 @@
 import contextlib
 from datetime import datetime
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
@@ -10,6 +11,7 @@ from msgspec import Struct
 from trainer.protocol.wire import to_json, write_atomic
 from wan_studio.domain.project import FORMAT_VERSION, Project
 from wan_studio.errors import AppError
+from wan_studio.services.project_upgrade import upgraded
 
 BACKUPS_KEPT = 7
 
@@ -32,6 +34,27 @@ class ProjectFileError(AppError):
 
 class _Version(Struct):
     format_version: int = 1
+
+
+_DAMAGE = (msgspec.DecodeError, UnicodeDecodeError, AppError)
+
+
+def _decoded(content: bytes) -> Project:
+    """The project in a file of this or an older version.
+
+    Raises:
+        msgspec.DecodeError: it is none, or damaged.
+        UnicodeDecodeError: it is no text.
+        AppError: what it says cannot be.
+    """
+    data = msgspec.json.decode(content)
+    if isinstance(data, dict):
+        try:
+            data = upgraded(cast("dict[str, Any]", data))
+        except (AttributeError, KeyError, TypeError, IndexError):
+            # Its shape is wrong: decoding it as it is says where.
+            return msgspec.convert(data, type=Project)
+    return msgspec.convert(data, type=Project)
 
 
 class ProjectStore:
@@ -86,8 +109,8 @@ class ProjectStore:
             ) from error
         self._refuse_newer(content)
         try:
-            return msgspec.json.decode(content, type=Project)
-        except (msgspec.DecodeError, UnicodeDecodeError, AppError) as error:
+            return _decoded(content)
+        except _DAMAGE as error:
             raise ProjectFileError(
                 self.project_file,
                 f"is damaged: {error}.",
@@ -126,8 +149,8 @@ class ProjectStore:
             ProjectFileError: the backup cannot be read, or the folder not be written.
         """
         try:
-            project = msgspec.json.decode(backup.read_bytes(), type=Project)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, AppError) as error:
+            project = _decoded(backup.read_bytes())
+        except (OSError, *_DAMAGE) as error:
             raise ProjectFileError(backup, f"cannot be restored: {error}.") from error
         self.save(project)
         return project
@@ -147,8 +170,8 @@ class ProjectStore:
     def _keep(self, content: bytes) -> None:
         """Back up a good state; a damaged one is set aside instead and never replaces a good one."""
         try:
-            msgspec.json.decode(content, type=Project)
-        except (msgspec.DecodeError, UnicodeDecodeError, AppError):
+            _decoded(content)
+        except _DAMAGE:
             write_atomic(self.project_file.with_name("project.damaged.json"), content)
             return
         self.backups_folder.mkdir(exist_ok=True)

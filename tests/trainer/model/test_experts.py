@@ -5,7 +5,7 @@ from trainer.model.experts import ExpertNotLoadedError, Experts
 from trainer.model.image_condition import expert_input
 from trainer.model.layouts import open_base
 from trainer.model.load import load_expert
-from trainer.model.lora import add_lora, lora_parameters, lora_strength
+from trainer.model.lora import LoraSettings, add_lora, lora_parameters, lora_strength
 from trainer.protocol.job import Expert
 
 CPU = torch.device("cpu")
@@ -16,7 +16,7 @@ def make_experts(folder, dtype=torch.float32, lora=False, **options):
     transformers = {expert: load_expert(base, expert, dtype, CPU) for expert in Expert}
     if lora:
         for seed, transformer in enumerate(transformers.values()):
-            add_lora(transformer, 4, 4.0, seed)
+            add_lora(transformer, LoraSettings(rank=4), seed)
             # B at zero would leave A without gradients.
             generator = torch.Generator().manual_seed(seed)
             with torch.no_grad():

@@ -116,7 +116,7 @@ def test_the_text_encoder_and_tokenizer_come_as_stored(miniature_folder):
 
 @pytest.mark.parametrize("shift", [3.0, 5.0, 8.0])
 def test_the_sampler_has_the_flow_noise_levels_of_the_shift(miniature_folder, shift):
-    scheduler = sampling_scheduler(open_base(str(miniature_folder)), shift)
+    scheduler = sampling_scheduler(open_base(str(miniature_folder)), "unipc", shift)
     scheduler.set_timesteps(7)
     linear = torch.linspace(1, 0.001, 8, dtype=torch.float64)[:-1]
     expected = shift * linear / (1 + (shift - 1) * linear)
@@ -129,8 +129,8 @@ def test_a_folder_whose_scheduler_is_of_another_class_samples_with_unipc_all_the
 ):
     other = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
     (copied_folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(other))
-    scheduler = sampling_scheduler(open_base(str(copied_folder)), 5.0)
-    usual = sampling_scheduler(open_base(str(miniature_folder)), 5.0)
+    scheduler = sampling_scheduler(open_base(str(copied_folder)), "unipc", 5.0)
+    usual = sampling_scheduler(open_base(str(miniature_folder)), "unipc", 5.0)
     for one in (scheduler, usual):
         one.set_timesteps(9)
     assert torch.equal(scheduler.sigmas, usual.sigmas)

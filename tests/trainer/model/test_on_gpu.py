@@ -9,7 +9,15 @@ from PIL import Image
 from trainer.model.experts import Experts
 from trainer.model.layouts import open_base
 from trainer.model.load import load_expert, load_text_encoder, load_vae, sampling_scheduler
-from trainer.model.lora import add_lora, load_lora_state, lora_disabled, lora_parameters, lora_state
+from trainer.model.lora import (
+    LoraSettings,
+    add_lora,
+    load_lora_state,
+    lora_disabled,
+    lora_dropout,
+    lora_parameters,
+    lora_state,
+)
 from trainer.model.sampling import DenoiseRequest, denoise
 from trainer.model.text import encode_prompts, pad_rows
 from trainer.model.vae import decode_latents, encode_clip, encode_condition
@@ -35,7 +43,7 @@ def trained_experts(base, device, **options):
     dtype = compute_dtype(device)
     experts = Experts({one: load_expert(base, one, dtype, device) for one in Expert}, 0.9, **options)
     for seed, transformer in enumerate(experts.transformers.values()):
-        add_lora(transformer, 4, 4.0, seed)
+        add_lora(transformer, LoraSettings(rank=4), seed)
         generator = torch.Generator().manual_seed(seed)
         state = lora_state(transformer)
         load_lora_state(
@@ -70,7 +78,7 @@ def test_a_lora_begins_alike_on_gpu_and_cpu(base, device):
     states = []
     for place in (device, torch.device("cpu")):
         expert = load_expert(base, Expert.HIGH, torch.bfloat16, place)
-        add_lora(expert, 4, 4.0, 7)
+        add_lora(expert, LoraSettings(rank=4), 7)
         states.append(lora_state(expert))
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
@@ -80,6 +88,34 @@ def test_gradients_in_bfloat16_are_close_to_the_cpus(base, device, checkpointing
     given = gradients(base, device, gradient_checkpointing=checkpointing)
     wanted = gradients(base, torch.device("cpu"))
     assert (given - wanted).norm() < 0.05 * wanted.norm()
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "lokr"])
+def test_every_type_begins_as_the_base_and_drops_the_same_when_checkpointed(base, device, kind):
+    generator = torch.Generator().manual_seed(0)
+    noisy, condition = torch.randn(2, 1, 16, 3, 4, 6, generator=generator)
+    text = torch.randn(1, 512, 64, generator=generator)
+    found = []
+    for checkpointing in (False, True):
+        transformer = load_expert(base, Expert.HIGH, compute_dtype(device), device)
+        experts = Experts({Expert.HIGH: transformer}, 0.9, gradient_checkpointing=checkpointing)
+        inputs = (Expert.HIGH, noisy, condition, torch.tensor([950.0]), text)
+        with torch.no_grad():
+            before = experts.predict(*inputs)
+            add_lora(transformer, LoraSettings(rank=4, type=kind, dropout=0.5), 1)
+            assert torch.equal(experts.predict(*inputs), before)
+        state = lora_state(transformer)
+        drawn = torch.Generator().manual_seed(1)
+        load_lora_state(
+            transformer,
+            {name: one + 0.1 * torch.randn(one.shape, generator=drawn) for name, one in state.items()},
+        )
+        random = torch.cuda.get_rng_state(device)
+        with lora_dropout(transformer, 4):
+            experts.predict(*inputs).float().square().mean().backward()
+        assert torch.equal(torch.cuda.get_rng_state(device), random)
+        found.append(torch.cat([one.grad.flatten() for one in lora_parameters(transformer)]))
+    assert (found[0] - found[1]).norm() < 0.01 * found[0].norm()
 
 
 def test_latents_and_text_are_close_to_the_cpus_and_come_back_to_the_cpu(base, device):
@@ -115,7 +151,7 @@ def test_disabled_loras_leave_the_pipelines_latents_and_frames(base, device):
     request = DenoiseRequest(encode_condition(vae, FRAMES[0], 9), *rows, 6, 3.5, 2.0, 1)
     high, low = experts.transformers.values()
     with lora_disabled(high), lora_disabled(low):
-        latents = denoise(experts, sampling_scheduler(base, 5.0), request, lambda done, total: None)
+        latents = denoise(experts, sampling_scheduler(base, "unipc", 5.0), request, lambda done, total: None)
     frames = decode_latents(vae, latents).astype(int)
     expected = np.stack([np.asarray(image) for image in video]).astype(int)
     assert np.abs(frames - expected).max() <= 1

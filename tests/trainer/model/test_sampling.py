@@ -1,15 +1,24 @@
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
 from trainer.model.experts import ExpertNotLoadedError, Experts
 from trainer.model.layouts import open_base
 from trainer.model.load import load_expert, load_text_encoder, load_vae, sampling_scheduler
-from trainer.model.lora import add_lora, load_lora_state, lora_disabled, lora_state, lora_strength
+from trainer.model.lora import (
+    LoraSettings,
+    add_lora,
+    load_lora_state,
+    lora_disabled,
+    lora_state,
+    lora_strength,
+)
 from trainer.model.sampling import DenoiseRequest, denoise, first_noise
 from trainer.model.text import encode_prompts
 from trainer.model.vae import decode_latents, encode_condition
@@ -35,7 +44,7 @@ def make_experts(base, dtype=torch.float32):
     """Both experts, each with a trained LoRA of its own."""
     transformers = {expert: load_expert(base, expert, dtype, CPU) for expert in Expert}
     for seed, transformer in enumerate(transformers.values()):
-        add_lora(transformer, 4, 4.0, seed)
+        add_lora(transformer, LoraSettings(rank=4), seed)
         generator = torch.Generator().manual_seed(seed)
         load_lora_state(
             transformer,
@@ -99,7 +108,7 @@ def run_pipeline(pipeline, request, output_type="latent"):
 
 
 def run(base, experts, request, on_step=lambda done, total: None):
-    return denoise(experts, sampling_scheduler(base, 5.0), request, on_step)
+    return denoise(experts, sampling_scheduler(base, "unipc", 5.0), request, on_step)
 
 
 def test_with_loras_the_latents_are_bit_for_bit_the_pipelines(
@@ -168,6 +177,72 @@ def test_bfloat16_gives_bit_for_bit_the_latents_of_the_pipeline_in_bfloat16(
     assert torch.equal(run(base, experts, request_of_pipeline), expected)
 
 
+def straight_euler(experts, request, shift):
+    """Euler over shifted levels, from the formulas alone: no sampler, no guidance helper, no padding helper."""
+    text = torch.zeros(2, 1, 512, 64)
+    for row, rows in zip(text, (request.prompt_LD, request.negative_LD), strict=True):
+        row[0, : len(rows)] = rows
+    shape = request.condition_CTHW.shape
+    x = torch.randn((1, *shape), generator=torch.Generator().manual_seed(request.seed))
+    mask = torch.zeros(1, 4, *shape[1:])
+    mask[:, :, 0] = 1
+    even = [1 - step * 0.999 / request.steps for step in range(request.steps)]
+    sigmas = [shift * s / (1 + (shift - 1) * s) for s in even] + [0.0]
+    for sigma, sigma_next in pairwise(sigmas):
+        expert = Expert.HIGH if sigma >= 0.9 else Expert.LOW
+        guidance = request.guidance_high if expert is Expert.HIGH else request.guidance_low
+        inputs = torch.cat([x, mask, request.condition_CTHW[None]], dim=1)
+        with torch.no_grad():
+            with_prompt, without = (
+                experts.transformer(expert)(
+                    hidden_states=inputs,
+                    timestep=torch.tensor([1000 * sigma]),
+                    encoder_hidden_states=one,
+                    return_dict=False,
+                )[0]
+                for one in text
+            )
+        x = x + (sigma_next - sigma) * (without + guidance * (with_prompt - without))
+    return x[0]
+
+
+@pytest.mark.parametrize("shift", [5.0, 3.0])
+def test_euler_is_a_straight_loop_over_the_shifted_levels(base, experts, request_of_pipeline, shift):
+    scheduler = sampling_scheduler(base, "euler", shift)
+    latents = denoise(experts, scheduler, request_of_pipeline, lambda done, total: None)
+    expected = straight_euler(experts, request_of_pipeline, shift)
+    torch.testing.assert_close(latents, expected, atol=1e-4, rtol=1e-4)
+    assert (latents - run(base, experts, request_of_pipeline)).abs().mean() > 1e-3
+    again = denoise(experts, scheduler, request_of_pipeline, lambda done, total: None)
+    assert torch.equal(again, latents)
+
+
+def test_euler_follows_diffusers_own_scheduler_over_the_same_levels(base):
+    ours = sampling_scheduler(base, "euler", 5.0)
+    ours.set_timesteps(6)
+    theirs = FlowMatchEulerDiscreteScheduler(shift=5.0)
+    theirs.set_timesteps(sigmas=np.linspace(1, 0.001, 7)[:-1].tolist())
+    assert torch.allclose(ours.timesteps, theirs.timesteps, atol=1e-3)
+    x = y = torch.randn(1, 16, 2, 4, 4)
+    for one, other in zip(ours.timesteps, theirs.timesteps, strict=True):
+        velocity = torch.randn(x.shape)
+        x = ours.step(velocity, one, x)[0]
+        y = theirs.step(velocity, other, y, return_dict=False)[0]
+        torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)
+
+
+def test_both_samplers_have_the_same_levels_and_euler_keeps_float32(base):
+    unipc, euler = (sampling_scheduler(base, name, 3.0) for name in ("unipc", "euler"))
+    for one in (unipc, euler):
+        one.set_timesteps(9)
+    # UniPC gives the model whole timesteps, and its first level is a millionth below 1.
+    assert (unipc.timesteps - euler.timesteps).abs().max() <= 1.0
+    assert len(euler.timesteps) == 9
+    assert euler.timesteps[0] == 1000
+    (latents,) = euler.step(torch.ones(2, dtype=torch.bfloat16), euler.timesteps[0], torch.zeros(2))
+    assert latents.dtype == torch.float32
+
+
 def test_each_step_belongs_to_the_expert_of_its_noise_level(base, experts, request_of_pipeline, monkeypatch):
     asked = []
     predict = experts.predict
@@ -198,7 +273,7 @@ def test_each_guidance_value_matters_to_its_expert(base, experts, request_of_pip
 def test_the_same_request_gives_the_same_latents_even_with_a_used_scheduler(
     base, experts, request_of_pipeline
 ):
-    scheduler = sampling_scheduler(base, 5.0)
+    scheduler = sampling_scheduler(base, "unipc", 5.0)
     torch.manual_seed(0)
     first = denoise(experts, scheduler, request_of_pipeline, lambda done, total: None)
     torch.manual_seed(1)
@@ -214,7 +289,7 @@ def test_progress_is_told_after_each_step(base, experts, request_of_pipeline):
 
 
 def test_a_callback_that_raises_cancels_and_the_next_run_is_untouched(base, experts, request_of_pipeline):
-    scheduler = sampling_scheduler(base, 5.0)
+    scheduler = sampling_scheduler(base, "unipc", 5.0)
 
     def cancel(done, total):
         if done == 3:

@@ -9,11 +9,16 @@ from trainer.output.lora_edit import (
     Factors,
     LoraEditError,
     change_norm,
+    change_norms,
+    changed_shapes,
+    is_plain,
     layers_of,
     merged,
     padded,
+    rank_in,
     resized,
     scaled,
+    scaled_state,
     state_of,
 )
 from trainer.output.lora_file import LoraFileError
@@ -185,3 +190,62 @@ def test_a_state_that_is_no_plain_lora_is_refused_by_file_and_layer(key, tensor,
         layers_of(PATH, state)
     assert "l.safetensors" in caught.value.message
     assert "blocks.0.attn1.to_q" in caught.value.message
+
+
+def lokr_state():
+    """A layer with both factors whole, and one with the second split."""
+    first, second = "blocks.0.attn1.to_q", "blocks.0.ffn.net.0.proj"
+    generator = torch.Generator().manual_seed(3)
+    return {
+        f"{first}.lokr_w1": torch.randn(4, 5, generator=generator),
+        f"{first}.lokr_w2": torch.randn(5, 4, generator=generator),
+        f"{second}.lokr_w1_a": torch.randn(5, 2, generator=generator),
+        f"{second}.lokr_w1_b": torch.randn(2, 4, generator=generator),
+        f"{second}.lokr_w2_a": torch.randn(10, 3, generator=generator),
+        f"{second}.lokr_w2_b": torch.randn(3, 5, generator=generator),
+    }
+
+
+def lokr_changes(state):
+    first, second = "blocks.0.attn1.to_q", "blocks.0.ffn.net.0.proj"
+    split = [
+        state[f"{second}.lokr_{w}_a"].double() @ state[f"{second}.lokr_{w}_b"].double() for w in ("w1", "w2")
+    ]
+    whole = [state[f"{first}.lokr_{w}"].double() for w in ("w1", "w2")]
+    return {first: torch.kron(*whole), second: torch.kron(*split)}
+
+
+def test_a_lokr_is_measured_and_scaled_as_its_full_matrix():
+    state = lokr_state()
+    expected = lokr_changes(state)
+    assert changed_shapes(state) == {module: tuple(matrix.shape) for module, matrix in expected.items()}
+    assert rank_in(state) == 3
+    assert not is_plain(state)
+    norms = change_norms(state)
+    assert norms == {module: pytest.approx(float(matrix.norm())) for module, matrix in expected.items()}
+    result = lokr_changes(scaled_state(PATH, state, -0.5))
+    assert all(torch.allclose(result[module], -0.5 * matrix) for module, matrix in expected.items())
+    with pytest.raises(LoraFileError, match="plain LoRA"):
+        layers_of(PATH, state)
+
+
+def test_a_dora_is_scaled_only_by_one_and_has_no_norm_of_its_own():
+    state = {**state_of(lora()), "blocks.0.attn1.to_q.dora_scale": torch.ones(20, 1)}
+    same = scaled_state(PATH, state, 1.0)
+    assert same.keys() == state.keys()
+    assert all(torch.equal(same[key], tensor) for key, tensor in state.items())
+    with pytest.raises(LoraFileError, match="dora_scale"):
+        scaled_state(PATH, state, 0.5)
+    assert "blocks.0.attn1.to_q" not in change_norms(state)
+    assert changed_shapes(state) == SHAPES
+
+
+def test_a_plain_state_is_measured_and_scaled_as_its_layers():
+    state = state_of(lora())
+    assert is_plain(state)
+    assert changed_shapes(state) == SHAPES
+    assert rank_in(state) == 6
+    assert_changes(
+        layers_of(PATH, scaled_state(PATH, state, 3.0)), {m: 3 * full(f) for m, f in lora().items()}
+    )
+    assert change_norms(state) == {module: change_norm(factors) for module, factors in lora().items()}

@@ -15,14 +15,14 @@ import torch
 torch.set_num_threads(1)
 from trainer.model.load import load_expert, load_text_encoder, load_vae, sampling_scheduler
 from trainer.model.layouts import open_base
-from trainer.model.lora import add_lora
+from trainer.model.lora import LoraSettings, add_lora
 from trainer.model.miniature import build_miniature
 from trainer.protocol.job import Expert
 
 cpu = torch.device("cpu")
 base = open_base(str(build_miniature(Path({str(tmp_path)!r}))))
-add_lora(load_expert(base, Expert.HIGH, torch.float32, cpu), 2, 2.0, 0)
-load_vae(base, cpu), load_text_encoder(base, torch.float32, cpu), sampling_scheduler(base, 5.0)
+add_lora(load_expert(base, Expert.HIGH, torch.float32, cpu), LoraSettings(rank=2), 0)
+load_vae(base, cpu), load_text_encoder(base, torch.float32, cpu), sampling_scheduler(base, "unipc", 5.0)
 """
     ended = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False

@@ -22,8 +22,9 @@ def rename(session, name, merge_key=""):
     edit_project(session, "Rename", msgspec.structs.replace(session.project, name=name), merge_key)
 
 
-def test_an_edit_is_on_disk_within_a_second(qtbot, session):
-    with qtbot.waitSignal(session.saved_changed, check_params_cb=lambda saved: saved, timeout=1000):
+def test_an_edit_is_on_disk_soon_without_being_asked(qtbot, session):
+    # The delay is 300 ms; the limit leaves room for a busy machine.
+    with qtbot.waitSignal(session.saved_changed, check_params_cb=lambda saved: saved, timeout=10_000):
         rename(session, "q")
     assert session.store.load().name == "q"
 

@@ -76,6 +76,31 @@ def test_train_goes_from_clips_to_the_pair_and_prints_its_files(tmp_path, clips,
     assert ProjectStore(out).load().trigger == "w"
 
 
+def test_further_folders_become_data_sets_of_their_role(tmp_path, clips, capsys):
+    out, people, unseen = tmp_path / "out", clips / "people", tmp_path / "unseen"
+    for folder in (people, unseen):
+        folder.mkdir()
+        make_video(folder / "clip.mp4", frames=40, fps=24)
+        (folder / "clip.txt").write_text("a [trigger] walks left")
+    words = ["--regularization", people, "--validation", unseen, "--out", out, "--trigger", "w"]
+    changes = ["regularization.loss_weight=0.5", "validation.num_frames=5", "datasets.flip_horizontal=true"]
+    for change in changes:
+        words += ["--set", change]
+    assert train(clips, *words) == 0
+    job = RunStore(out / "runs").runs()[0].read_job()
+    assert [(d.role, len(d.clips), d.loss_weight, d.num_frames) for d in job.datasets] == [
+        ("training", 4, 1.0, 17),
+        ("regularization", 1, 0.5, 17),
+        ("validation", 1, 1.0, 5),
+    ]
+    assert [d.clips[0].caption for d in job.datasets] == ["a w turns", "a walks left", "a w walks left"]
+    assert train(clips, "--out", out, "--set", "validation.num_frames=9") == 0
+    job = RunStore(out / "runs").runs()[0].read_job()
+    assert [(len(d.clips), d.num_frames) for d in job.datasets] == [(4, 17), (1, 17), (1, 9)]
+    assert train(clips, "--out", out, "--set", "validation.loss_weight=9") == 2
+    assert "validation.loss_weight" in capsys.readouterr().err
+
+
 def test_the_default_project_folder_is_named_by_the_clips(home, clips, capsys):
     assert train(clips) == 0
     assert (home / "projects" / "my clips-lora" / "project.json").is_file()
@@ -103,6 +128,11 @@ def test_a_second_training_goes_on_with_the_project_and_its_settings(tmp_path, c
         ("--resolution 500", "datasets.resolutions"),
         ("--name a/b", "'a/b'"),
         ("--set job.name=", "The name ''"),
+        ("--set datasets.loss_weight=-1", "datasets.loss_weight cannot be '-1'"),
+        ("--set datasets.sampling=tail", "datasets.sampling cannot be 'tail'"),
+        ("--set datasets.flip=true", "datasets.flip"),
+        ("--set regularization.weight=2", "regularization.weight"),
+        ("--regularization /no/such/folder", "/no/such/folder"),
         ("--model /no/such/model", "/no/such/model"),
         ("--clips /no/such/folder", "/no/such/folder"),
     ],

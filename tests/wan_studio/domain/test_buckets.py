@@ -61,6 +61,31 @@ def test_a_small_picture_is_never_enlarged():
         assert bucket.height <= height
 
 
+def test_a_small_picture_is_enlarged_when_that_is_asked_for():
+    generator = random.Random(2)
+    for _ in range(300):
+        width, height = generator.randint(100, 400), generator.randint(100, 400)
+        plain, enlarged = bucket_for(width, height, 512), bucket_for(width, height, 512, allow_upscale=True)
+        assert plain.width * plain.height < enlarged.width * enlarged.height
+        assert 0.85 <= enlarged.width * enlarged.height / 512**2 <= 1.02
+        assert abs(math.log(enlarged.width / enlarged.height * height / width)) < 0.06
+        # It is the bucket of the same picture with more pixels.
+        assert enlarged == bucket_for(width * 8, height * 8, 512)
+
+
+@pytest.mark.parametrize(("width", "height"), PICTURES)
+def test_leave_to_enlarge_changes_nothing_for_a_large_picture(width, height):
+    assert bucket_for(width, height, 512, allow_upscale=True) == bucket_for(width, height, 512)
+
+
+def test_an_enlarged_size_keeps_the_crop():
+    crop = CropBox(left=5, top=7, width=160, height=120)
+    size = trained_size(crop, 1.0, 512, allow_upscale=True)
+    assert (size.width, size.height) == (592, 448)
+    assert size.crop.width == pytest.approx(160, abs=2)
+    assert size.crop.height == pytest.approx(120, abs=2)
+
+
 def test_the_smallest_bucket_is_sixteen_pixels():
     bucket = bucket_for(5, 3, 512)
     assert (bucket.width, bucket.height) == (16, 16)

@@ -5,7 +5,7 @@ import pytest
 
 from wan_studio.domain.checks import ClipFacts, Level, Progress, Step, clip_problems, step_states
 from wan_studio.domain.clip import SourceVideo, TrimRange
-from wan_studio.domain.project import Project, ProjectClip
+from wan_studio.domain.project import Project, ProjectClip, ProjectDataset
 
 
 def video(frames=100, fps=20, **changes):
@@ -39,6 +39,18 @@ def project():
 def test_a_good_clip_has_no_problem(project):
     assert shorts(project, ClipFacts(source=video(), caption="an orbit of [trigger]")) == []
     assert shorts(project, ClipFacts(source=video(), caption="an orbit of frung")) == []
+
+
+def test_a_clip_is_judged_by_the_settings_of_its_own_data_set(project):
+    facts = ClipFacts(source=video(frames=40), caption="a man walks")
+    assert shorts(project, facts) == ["29 frames", "No trigger"]
+    dataset = ProjectDataset(name="people", role="regularization", changes={"num_frames": 9})
+    project = project.with_dataset(dataset)
+    assert shorts(project, facts, clip(dataset="people")) == []
+
+
+def test_a_trigger_inside_another_word_is_not_named(project):
+    assert shorts(project, ClipFacts(source=video(), caption="a frungible car")) == ["No trigger"]
 
 
 def test_what_stands_in_the_way_comes_first(project):

@@ -78,7 +78,16 @@ def test_a_vertical_flip_turns_up_and_down_round(caption, mirrored):
 
 @pytest.mark.parametrize(
     "caption",
-    ["slows down", "a close up", "lights up", "a man in a top hat", "lowers the arm", "the sun rises"],
+    [
+        "slows down",
+        "a close up",
+        "lights up",
+        "a man in a top hat",
+        "lowers the arm",
+        "the sun rises",
+        "he sits down",
+        "she is getting up",
+    ],
 )
 def test_up_and_down_as_part_of_another_meaning_stay_and_are_named(caption):
     turned = mirrored_caption(caption, "vertical")

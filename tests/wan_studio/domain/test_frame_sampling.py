@@ -5,7 +5,13 @@ from fractions import Fraction
 import pytest
 
 from wan_studio.domain.clip import SourceVideo, TrimRange
-from wan_studio.domain.frame_sampling import longest_real_speed_sample, sample_frames, valid_frame_count
+from wan_studio.domain.frame_sampling import (
+    Sampling,
+    longest_real_speed_sample,
+    sample_frames,
+    sample_windows,
+    valid_frame_count,
+)
 
 
 def video(times: list[Fraction], time_base: Fraction = Fraction(1, 90_000)) -> SourceVideo:
@@ -117,7 +123,7 @@ def test_whole_range_goes_from_the_first_to_the_last_frame_and_says_its_speed():
 
 def test_no_sample_leaves_the_trimmed_range():
     source = constant(300, 24)
-    for rule in ("real_speed", "whole_range"):
+    for rule in ("real_speed", "middle", "random", "sliding", "whole_range"):
         for trim in (TrimRange(10, 11), TrimRange(10, 12), TrimRange(290, 300), TrimRange(0, 300)):
             sample = sample_frames(source, trim, 81, rule)
             assert min(sample.frames) >= trim.start_frame
@@ -135,3 +141,90 @@ def test_an_image_is_one_frame():
 @pytest.mark.parametrize(("asked", "taken"), [(1, 1), (4, 1), (5, 5), (40, 37), (41, 41), (81, 81), (0, 1)])
 def test_frame_counts_are_rounded_down_to_4n_plus_1(asked, taken):
     assert valid_frame_count(asked) == taken
+
+
+def sixteenths(times: list[Fraction], first: int, out: int) -> list[int]:
+    """The frame on screen at every sixteenth of a second that begins inside the range."""
+    end = times[out] if out < len(times) else times[-1] + (times[1] - times[0])
+    shown, wanted = [], times[first]
+    while wanted < end:
+        shown.append(on_screen(times, wanted))
+        wanted += Fraction(1, 16)
+    return shown
+
+
+RATES = [Fraction(16), Fraction(24), Fraction(30_000, 1001), Fraction(50), Fraction(10)]
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("trim", [TrimRange(0, 150), TrimRange(31, 149)])
+def test_windows_are_runs_of_the_sixteenths_where_the_rule_puts_them(rate, trim):
+    times = [Fraction(number) / rate for number in range(150)]
+    source = video(times, Fraction(1, 30_000))
+    all_shown = sixteenths(times, trim.start_frame, trim.end_frame)
+
+    def runs(starts):
+        return [tuple(all_shown[start : start + 17]) for start in starts]
+
+    def taken(rule, **fields):
+        return [sample.frames for sample in sample_windows(source, trim, Sampling(17, rule, **fields))]
+
+    spare = len(all_shown) - 17
+    assert taken("real_speed", windows=5) == runs([0])
+    assert taken("middle", windows=5) == runs([spare // 2])
+    assert taken("sliding", windows=3, stride=9) == runs([0, 9, 18])
+    assert taken("sliding", windows=1000, stride=5) == runs(range(0, spare + 1, 5))
+    drawn = taken("random", windows=5, seed="a")
+    possible = runs(range(spare + 1))
+    places = [possible.index(window) for window in drawn]
+    assert places == sorted(set(places))
+    assert len(places) == 5
+    assert sorted(taken("random", windows=10_000)) == sorted(set(possible))
+
+
+def test_random_windows_depend_on_the_seed_alone_and_reach_everywhere():
+    source = constant(200, 16)
+
+    def starts(seed, windows=4):
+        samples = sample_windows(source, source.whole_range, Sampling(41, "random", windows, seed=seed))
+        return [sample.frames[0] for sample in samples]
+
+    assert starts("1/a") == starts("1/a")
+    assert starts("1/a") != starts("1/b")
+    seen = [start for number in range(400) for start in starts(str(number))]
+    # 160 possible starts: each is drawn 10 times in 400 draws of 4 on average; thirds are even.
+    assert set(seen) == set(range(160))
+    for third in (range(53), range(53, 106), range(106, 159)):
+        assert sum(start in third for start in seen) / len(seen) == pytest.approx(53 / 160, abs=0.03)
+
+
+@pytest.mark.parametrize("rule", ["real_speed", "middle", "random", "sliding"])
+def test_a_range_too_short_for_two_windows_gives_what_fits(rule):
+    exact = constant(17, 16)
+    windows = sample_windows(exact, exact.whole_range, Sampling(17, rule, 4, 1))
+    assert [sample.frames for sample in windows] == [tuple(range(17))]
+    short = constant(11, 16)
+    windows = sample_windows(short, short.whole_range, Sampling(17, rule, 4, 1))
+    assert all(len(sample.frames) == 9 and sample.is_shortened for sample in windows)
+    starts = [sample.frames[0] for sample in windows]
+    assert starts == {"real_speed": [0], "middle": [1], "random": [0, 1, 2], "sliding": [0, 1, 2]}[rule]
+
+
+@pytest.mark.parametrize("rule", ["real_speed", "middle", "random", "sliding", "whole_range"])
+def test_an_image_is_one_window_by_every_rule(rule):
+    still = video([Fraction(0)])
+    assert [s.frames for s in sample_windows(still, still.whole_range, Sampling(41, rule, 4))] == [(0,)]
+
+
+def test_single_frames_of_a_clip_are_windows_too():
+    source = constant(33, 16)
+    frames = [s.frames for s in sample_windows(source, source.whole_range, Sampling(1, "sliding", 3, 16))]
+    assert frames == [(0,), (16,), (32,)]
+    assert sample_frames(source, source.whole_range, 1, "middle").frames == (16,)
+
+
+def test_a_slow_source_gives_no_window_twice():
+    source = constant(6, 2)
+    windows = sample_windows(source, source.whole_range, Sampling(5, "sliding", 1000, 1))
+    frames = [sample.frames for sample in windows]
+    assert len(frames) == len(set(frames))

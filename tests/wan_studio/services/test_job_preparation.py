@@ -3,7 +3,7 @@ import pytest
 
 from tests.media import make_video
 from wan_studio.domain.job_builder import NothingToTrainError
-from wan_studio.domain.project import Project, Settings
+from wan_studio.domain.project import Project, ProjectDataset, Settings
 from wan_studio.services.caption_store import CaptionEncodingError
 from wan_studio.services.clip_import import import_clips
 from wan_studio.services.job_preparation import prepare_job
@@ -79,3 +79,31 @@ def test_a_rejected_clip_is_not_even_looked_at(tmp_path, clips):
 def test_a_project_without_clips_cannot_train(tmp_path):
     with pytest.raises(NothingToTrainError):
         prepare_job(Project(name="p"), ProjectStore(tmp_path))
+
+
+def test_further_data_sets_come_from_folders_of_their_own(tmp_path, clips):
+    inner = clips / "people"
+    inner.mkdir()
+    make_video(inner / "walker.mp4", frames=40, fps=24)
+    (inner / "walker.txt").write_text("[trigger] a man walks")
+    make_video(inner / "mute.mp4", frames=40, fps=24)
+    project = Project(
+        name="p", trigger="w", extra_datasets=(ProjectDataset(name="people", role="regularization"),)
+    )
+    # The inner folder first: then the outer one leaves its clips where they are.
+    project = import_clips(import_clips(project, [inner], dataset="people"), [clips])
+    built = prepare_job(project, ProjectStore(tmp_path / "project"))
+    main, people = built.job.datasets
+    assert [clip.caption for clip in main.clips] == ["w number 1", "w number 2", "w number 10"]
+    assert [clip.caption for clip in people.clips] == ["", "a man walks"]
+    assert (main.role, people.role) == ("training", "regularization")
+    assert "1 clip of the data set people has no caption and will train with an empty prompt." in built.notes
+
+
+def test_a_clip_moves_to_a_further_data_set_but_not_back_by_itself(clips):
+    project = made(clips)
+    trimmed = msgspec.structs.replace(project.clips[1], rejected=True)
+    project = project.with_clip(trimmed).with_dataset(ProjectDataset(name="unseen", role="validation"))
+    project = import_clips(project, [clips / "clip2.mp4"], dataset="unseen")
+    assert project.clips[1] == msgspec.structs.replace(trimmed, dataset="unseen")
+    assert import_clips(project, [clips]) == project

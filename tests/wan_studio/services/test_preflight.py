@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from tests.media import make_video
@@ -26,6 +27,13 @@ def test_it_says_what_trains_and_what_does_not(project, tmp_path, stand_in_train
     texts = [check.text for check in outcome.checks]
     assert "1 of 2 clips train." in texts
     assert any("b.mp4" in text for text in texts)
+
+
+def test_mirrored_copies_are_not_counted_as_clips(project, tmp_path, stand_in_trainer):
+    settings = project.settings.with_text("datasets.flip_horizontal=true")
+    outcome = run_preflight(msgspec.structs.replace(project, settings=settings), ProjectStore(tmp_path / "p"))
+    assert len(outcome.built.job.clips) == 2
+    assert "1 of 2 clips train." in [check.text for check in outcome.checks]
 
 
 def test_a_model_folder_that_lacks_a_part_stands_in_the_way(project, tmp_path, stand_in_trainer):

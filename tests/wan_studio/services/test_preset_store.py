@@ -26,6 +26,29 @@ def test_the_miniature_brings_its_own_sizes(goal):
     assert settings.training.steps <= 500
 
 
+def test_the_presets_follow_the_guides_recipes():
+    motion, style, character = (settings_for(goal, "/m") for goal in ("motion", "style", "character"))
+    assert all(0.05 <= one.datasets.caption_dropout <= 0.1 for one in (motion, style, character))
+    assert [one.training.diff_output_preservation for one in (motion, style, character)] == [
+        False,
+        True,
+        True,
+    ]
+    assert style.training.diff_output_preservation_class == "scene"
+    assert character.training.diff_output_preservation_class == "person"
+    assert [one.training.timestep_type for one in (motion, style, character)] == [
+        "linear",
+        "linear",
+        "sigmoid",
+    ]
+    assert style.training.timestep_bias == "high_noise"
+
+
+def test_the_miniature_trains_without_what_only_large_models_need():
+    training = settings_for("character").training
+    assert (training.optimizer, training.gradient_checkpointing) == ("adamw", False)
+
+
 @pytest.mark.parametrize("name", ["motion", "style", "character", "miniature"])
 def test_a_preset_repeats_no_default(name):
     defaults = msgspec.to_builtins(Settings())

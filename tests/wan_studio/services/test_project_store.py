@@ -47,7 +47,25 @@ def test_old_backups_are_pruned(store):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe", b'{"name": "p", "trigge": 1}', b'{"name": 5}', b"[]"]
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b'{"name": "p", "trigge": 1}',
+        b'{"name": 5}',
+        b"[]",
+        b'{"name": "p", "clips": 5}',
+        b'{"name": "p", "clips": [5]}',
+        b'{"name": "p", "settings": {"sample": {"rows": [5]}}}',
+        b'{"name": "p", "settings": {"sample": {"rows": [{"clip": "x"}]}}}',
+        b'{"name": "p", "settings": {"sample": {"rows": 7}}}',
+        b'{"name": "p", "settings": []}',
+        b'{"name": "p", "format_version": 0}',
+        b'{"name": "p", "format_version": "x"}',
+        b'{"name": "p", "extra_datasets": [{"name": "r", "role": "regularization", "changes": {"x": 1}}]}',
+        b'{"name": "p", "clips": [{"id": "a", "source": "a", "caption_file": "a", "dataset": "r"}]}',
+    ],
 )
 def test_a_damaged_project_names_its_file_and_the_last_good_copy(store, content):
     store.save(Project(name="good"))
