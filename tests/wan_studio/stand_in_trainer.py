@@ -5,6 +5,7 @@ ending well is asked for in the environment variable STAND_IN: "crash", "fail", 
 before its first word) or "slow" (20 steps a second, until it is stopped) or "deaf" (the same, but it obeys nothing).
 """
 
+import json
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ from trainer.protocol.events import (
     Hello,
     Phase,
     PhaseFinished,
+    PhaseProgress,
     PhaseStarted,
     PreviewSaved,
     RunFailed,
@@ -35,6 +37,8 @@ def main(arguments: list[str]) -> int:
     verb, *rest = arguments[arguments.index("trainer") + 1 :]
     if verb == "export":
         return export(RunFolder(Path(rest[0])), rest)
+    if verb == "preview":
+        return preview(RunFolder(Path(rest[0])), dict(word.split("=") for word in rest[1:]))
     run = RunFolder(Path(rest[-1]))
     mode = os.environ.get("STAND_IN", "")
     print(f"stand-in: {verb}, cwd {Path.cwd()}")
@@ -110,6 +114,31 @@ def export(run: RunFolder, rest: list[str]) -> int:
         path = folder / f"{name}_{expert.value}.safetensors"
         path.write_text(" ".join(rest[1:]))
         print(path)
+    return 0
+
+
+def preview(run: RunFolder, options: dict[str, str]) -> int:
+    if os.environ.get("STAND_IN") == "fail":
+        print("error: The checkpoint is damaged.", file=sys.stderr)
+        return 1
+    checkpoint = int(options["--checkpoint"])
+    high, low = int(options.get("--high", checkpoint)), int(options.get("--low", checkpoint))
+    strength = float(options.get("--strength", 1.0))
+    with run.hold_lock():
+        events = EventWriter(run.events_file)
+        events.write(PhaseStarted(phase=Phase.PREVIEWING, total=4, unit="denoising steps"))
+        for done in range(4):
+            events.write(PhaseProgress(phase=Phase.PREVIEWING, done=done, total=4))
+            time.sleep(0.3)
+        if high == low and strength == 1.0:
+            events.write(PreviewSaved(step=high, row=0, video="previews/plain.mp4", poster="p.jpg"))
+        else:
+            name = f"high_{high:06d}_low_{low:06d}" + (f"_strength_{strength:.2f}" if strength != 1 else "")
+            folder = run.previews_folder / name
+            folder.mkdir(parents=True)
+            entry = {"row": 0, "video": "00.mp4", "poster": "00.jpg", "prompt": "an orbit"}
+            (folder / "previews.json").write_text(json.dumps({"previews": [entry]}))
+        events.write(PhaseFinished(phase=Phase.PREVIEWING, seconds=1.0))
     return 0
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trainer.data.cache_keys import latents_key
+from trainer.data.cache_keys import degraded_condition_key, latents_key
 from trainer.data.tensor_cache import TensorCache
 from trainer.protocol.job import JobSpec
 
@@ -51,6 +51,8 @@ class TrainingItem:
         size_index: Index into the clip's sizes.
         bucket: What it can be batched with.
         latents_key: Cache key of its latents.
+        degraded_key: Cache key of its condition with a blurred or compressed first frame; empty where
+            the data set asks for neither.
     """
 
     dataset_index: int
@@ -59,6 +61,7 @@ class TrainingItem:
     size_index: int
     bucket: Bucket
     latents_key: str
+    degraded_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +107,17 @@ def entries_of(job: JobSpec, role: Role, vae_fingerprint: str) -> list[Entry]:
             for size_index, size in enumerate(clip.sizes):
                 by_frames: dict[int, list[TrainingItem]] = {}
                 for window_index, window in enumerate(clip.windows):
+                    key = latents_key(clip, window_index, size_index, vae_fingerprint)
                     item = TrainingItem(
                         dataset_index=dataset_index,
                         clip_index=clip_index,
                         window_index=window_index,
                         size_index=size_index,
                         bucket=Bucket(size.width, size.height, len(window)),
-                        latents_key=latents_key(clip, window_index, size_index, vae_fingerprint),
+                        latents_key=key,
+                        degraded_key=degraded_condition_key(
+                            key, dataset.condition_blur, dataset.condition_quality
+                        ),
                     )
                     by_frames.setdefault(len(window), []).append(item)
                 if dataset.role == role:
@@ -243,16 +250,25 @@ class BatchSource:
         return self._training.batch_at(stream, index - before)
 
 
-def load_batch(items: Sequence[TrainingItem], cache: TensorCache) -> Batch:
+def load_batch(items: Sequence[TrainingItem], cache: TensorCache, altered: Sequence[bool] = ()) -> Batch:
     """Read a batch from the cache.
+
+    Args:
+        items: Of one bucket.
+        cache: Where they are.
+        altered: For each item whether its degraded condition is wanted, where it has one; empty for none.
 
     Raises:
         CacheMissError: something of it is not there.
     """
     latents = [cache.load(item.latents_key) for item in items]
+    conditions = [
+        cache.load(item.degraded_key)[CONDITION] if wanted and item.degraded_key else entry[CONDITION]
+        for item, entry, wanted in zip(items, latents, altered or [False] * len(items), strict=True)
+    ]
     return Batch(
         clean_BCTHW=torch.stack([entry[CLEAN].float() for entry in latents]),
-        condition_BCTHW=torch.stack([entry[CONDITION].float() for entry in latents]),
+        condition_BCTHW=torch.stack([condition.float() for condition in conditions]),
         items=list(items),
     )
 

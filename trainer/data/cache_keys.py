@@ -5,6 +5,8 @@ from trainer.protocol.job import ClipSpec
 
 LATENTS_FORMAT = 1
 """Raise it when the same frames would be encoded, cropped or stored otherwise than before."""
+DEGRADED_CONDITION_FORMAT = 1
+"""The same for conditions with a degraded first frame."""
 TEXT_FORMAT = 1
 """Raise it when the same prompt would be cleaned, encoded or stored otherwise than before."""
 
@@ -31,3 +33,16 @@ def latents_key(clip: ClipSpec, window_index: int, size_index: int, vae_fingerpr
 def text_key(prompt: str, text_fingerprint: str) -> str:
     """Key of a prompt, by its final text (trigger filled in) and the encoder."""
     return cache_key("text", TEXT_FORMAT, prompt=prompt, encoder=text_fingerprint)
+
+
+def degraded_condition_key(clip_latents_key: str, blur_pixels: float, jpeg_quality: int) -> str:
+    """Key of a clip's condition with its first frame blurred and compressed; empty when it would not be."""
+    if blur_pixels == 0 and jpeg_quality == 100:
+        return ""
+    return cache_key(
+        "degraded_condition",
+        DEGRADED_CONDITION_FORMAT,
+        latents=clip_latents_key,
+        blur_pixels=blur_pixels,
+        jpeg_quality=jpeg_quality,
+    )

@@ -8,6 +8,7 @@ at inference. Pillow comes with diffusers.
 
 # H, W height and width in pixels, C colour channels (red, green, blue)
 
+import io
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFilter, UnidentifiedImageError
 
 from trainer.protocol.job import CropBox
 
@@ -96,6 +97,24 @@ def resize_crop(picture_HWC: Picture, crop: CropBox, width: int, height: int) ->
     if (crop.width, crop.height) == (width, height):
         return cut_HWC.copy()
     return _resized(cut_HWC, (0, 0, crop.width, crop.height), width, height)
+
+
+def degraded(picture_HWC: Picture, blur_pixels: float, jpeg_quality: int) -> Picture:
+    """The picture blurred and compressed, as a picture from elsewhere might be.
+
+    Args:
+        picture_HWC: uint8 (H, W, 3).
+        blur_pixels: Standard deviation of the Gaussian blur; 0 blurs nothing.
+        jpeg_quality: 1 to 100; 100 compresses nothing.
+    """
+    image = Image.fromarray(picture_HWC)
+    if blur_pixels > 0:
+        image = image.filter(ImageFilter.GaussianBlur(blur_pixels))
+    if jpeg_quality < 100:
+        compressed = io.BytesIO()
+        image.save(compressed, "JPEG", quality=jpeg_quality)
+        image = Image.open(compressed)
+    return np.array(image.convert("RGB"))
 
 
 def cover_frame(picture_HWC: Picture, width: int, height: int) -> Picture:

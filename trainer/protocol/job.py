@@ -21,6 +21,8 @@ LearningRate = Annotated[float, Meta(gt=0.0, le=1.0)]
 Rank = Annotated[int, Meta(ge=1, le=1024)]
 Shift = Annotated[float, Meta(gt=0.0)]
 Guidance = Annotated[float, Meta(ge=0.0)]
+NonNegativeNumber = Annotated[float, Meta(ge=0.0)]
+JpegQuality = Annotated[int, Meta(ge=1, le=100)]
 FileName = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\\/:*?\"<>|\x00-\x1f]+$")]
 
 
@@ -250,7 +252,11 @@ class DatasetSection(Section, frozen=True, kw_only=True):
         caption_dropout: Share of draws that train without the caption.
         caption_dropout_to: What a dropped caption becomes: truly empty, or the trigger word alone.
         trigger: The data set's own trigger word (for dropout and preservation); empty takes the job's.
-        condition_noise: Noise added to the condition's latents, as a standard deviation.
+        condition_share: Share of draws in which the first frame that the model is given is altered, as
+            pictures at inference differ from frames of clips: by all three below that are set.
+        condition_noise: Noise added to its latents, as a standard deviation; 0 adds none.
+        condition_blur: Standard deviation of a Gaussian blur, in the bucket's pixels; 0 blurs nothing.
+        condition_quality: JPEG quality (1..100) to which it is compressed; 100 leaves it as it is.
     """
 
     name: str
@@ -265,7 +271,10 @@ class DatasetSection(Section, frozen=True, kw_only=True):
     caption_dropout: Fraction = 0.0
     caption_dropout_to: Literal["empty", "trigger"] = "empty"
     trigger: str = ""
-    condition_noise: Annotated[float, Meta(ge=0.0)] = 0.0
+    condition_share: Fraction = 0.5
+    condition_noise: NonNegativeNumber = 0.0
+    condition_blur: NonNegativeNumber = 0.0
+    condition_quality: JpegQuality = 100
 
 
 class SampleRow(Section, frozen=True, kw_only=True):

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.data.batches import CLEAN, CONDITION, TEXT_ROWS, TrainingItem, entries_of
 from trainer.data.cache_keys import text_key
 from trainer.data.clip_frames import check_source, cover_frame, read_frames, read_image
+from trainer.data.pictures import degraded
 from trainer.data.tensor_cache import cache_key
+from trainer.errors import TrainerError
 from trainer.model.load import load_text_encoder, load_vae
 from trainer.model.text import encode_prompts
 from trainer.model.vae import encode_clip, encode_condition
@@ -26,6 +29,17 @@ from trainer.runtime.device import compute_dtype, release_memory
 from trainer.runtime.disk_guard import wait_for_room
 
 PREVIEW_CONDITION_FORMAT = 1
+
+
+class PreviewRowError(TrainerError):
+    """A preview has no first frame to continue."""
+
+    kind = "preview_row"
+
+    def __init__(self, number: int, problem: str) -> None:
+        super().__init__(
+            f"Preview {number} cannot be made: {problem}.", "Choose another first frame for it, or remove it."
+        )
 
 
 def cache_prompts(context: RunContext) -> None:
@@ -53,10 +67,11 @@ def cache_latents(context: RunContext) -> None:
     job, cache = context.job, context.cache
     for clip in job.clips:
         check_source(clip)
+    check_rows(job)
     missing = [
         item
         for item in latents_to_cache(job, context.base.vae_fingerprint)
-        if not cache.has(item.latents_key)
+        if not all(cache.has(key) for key in (item.latents_key, item.degraded_key) if key)
     ]
     rows = [row for row in job.sample.rows if not cache.has(preview_condition_key(context, row))]
     with context.reporter.phase(Phase.CACHING_LATENTS, len(missing) + len(rows), "clips") as report:
@@ -65,11 +80,8 @@ def cache_latents(context: RunContext) -> None:
         vae = load_vae(context.base, context.device)
         for done, item in enumerate(missing):
             context.control.raise_if_stopped()
-            clip = job.clips[item.clip_index]
-            report.progress(done, Path(clip.source).name)
-            window, size = clip.windows[item.window_index], clip.sizes[item.size_index]
-            latents = encode_clip(vae, read_frames(Path(clip.source), window, size, clip.flip))
-            store(context, item.latents_key, {CLEAN: latents.x0_CTHW.cpu(), CONDITION: latents.y_CTHW.cpu()})
+            report.progress(done, Path(job.clips[item.clip_index].source).name)
+            cache_clip(context, vae, item)
         for done, row in enumerate(rows, start=len(missing)):
             context.control.raise_if_stopped()
             report.progress(done, row.image or Path(job.clips[row.clip].source).name)
@@ -78,6 +90,32 @@ def cache_latents(context: RunContext) -> None:
         report.progress(len(missing) + len(rows))
         del vae
         release_memory()
+
+
+def check_rows(job: JobSpec) -> None:
+    """See that every preview has a first frame before the first step, not when it is due.
+
+    Raises:
+        PreviewRowError: a row's image is not there, or its clip's number is beyond the job's clips.
+    """
+    for number, row in enumerate(job.sample.rows, start=1):
+        if row.image and not Path(row.image).is_file():
+            raise PreviewRowError(number, f"its control image {row.image} does not exist")
+        if not row.image and row.clip >= len(job.clips):
+            raise PreviewRowError(number, f"there is no clip {row.clip} among {len(job.clips)}")
+
+
+def cache_clip(context: RunContext, vae: AutoencoderKLWan, item: TrainingItem) -> None:
+    """Encode one window of a clip, and its condition once more with a degraded first frame where wanted."""
+    clip, dataset = context.job.clips[item.clip_index], context.job.datasets[item.dataset_index]
+    window, size = clip.windows[item.window_index], clip.sizes[item.size_index]
+    frames = read_frames(Path(clip.source), window, size, clip.flip)
+    if not context.cache.has(item.latents_key):
+        latents = encode_clip(vae, frames)
+        store(context, item.latents_key, {CLEAN: latents.x0_CTHW.cpu(), CONDITION: latents.y_CTHW.cpu()})
+    if item.degraded_key and not context.cache.has(item.degraded_key):
+        first = degraded(frames[0], dataset.condition_blur, dataset.condition_quality)
+        store(context, item.degraded_key, {CONDITION: encode_condition(vae, first, len(window)).cpu()})
 
 
 def store(context: RunContext, key: str, tensors: dict[str, Tensor]) -> None:
@@ -99,7 +137,7 @@ def latents_to_cache(job: JobSpec, vae_fingerprint: str) -> list[TrainingItem]:
         for item in entry.windows
     ]
     items += [entry.windows[0] for entry in entries_of(job, "validation", vae_fingerprint)]
-    return list({item.latents_key: item for item in items}.values())
+    return list({(item.latents_key, item.degraded_key): item for item in items}.values())
 
 
 def first_frame(job: JobSpec, row: SampleRow) -> NDArray[np.uint8]:

@@ -185,8 +185,13 @@ def backward_micro_batch(parts: Parts, expert: Expert, step: int, micro: int, sh
     """One batch: noise it, predict, compare, and add `share` of the gradient."""
     job, training, learner = parts.context.job, parts.context.job.training, parts.learners[expert]
     index = parts.turns.steps_taken(expert, step) * training.gradient_accumulation + micro
-    batch = load_batch(parts.batches.batch_at(expert.value, index), parts.context.cache)
-    datasets = [job.datasets[item.dataset_index] for item in batch.items]
+    items = parts.batches.batch_at(expert.value, index)
+    datasets = [job.datasets[item.dataset_index] for item in items]
+    altered = [
+        derived_seed(training.seed, "condition", step, micro, place) / 2**63 < dataset.condition_share
+        for place, dataset in enumerate(datasets)
+    ]
+    batch = load_batch(items, parts.context.cache, altered)
     generator = generator_for(training.seed, "step", step, micro)
     strata = (
         strata_of(training.seed, expert, index, len(batch.items)) if training.stratified_timesteps else None
@@ -194,7 +199,8 @@ def backward_micro_batch(parts: Parts, expert: Expert, step: int, micro: int, sh
     timesteps_B = sample_timesteps(len(batch.items), learner.interval, generator, learner.timesteps, strata)
     noise_BCTHW = torch.randn(batch.clean_BCTHW.shape, generator=generator)
     noisy_BCTHW = add_noise(batch.clean_BCTHW, noise_BCTHW, timesteps_B)
-    condition_BCTHW = augmented_condition(batch, [dataset.condition_noise for dataset in datasets], generator)
+    noise_levels = [dataset.condition_noise * alter for dataset, alter in zip(datasets, altered, strict=True)]
+    condition_BCTHW = augmented_condition(batch, noise_levels, generator)
     captions = [training_prompt(job, item, (step, micro, n)) for n, item in enumerate(batch.items)]
 
     def predict(prompts: list[str]) -> Tensor:

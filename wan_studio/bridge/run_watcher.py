@@ -9,7 +9,7 @@ from trainer.protocol.run_folder import RunFolder
 from wan_studio.bridge.background import run_in_background
 from wan_studio.domain.run_state import Outcome, RunState
 from wan_studio.services.preview_store import PreviewMixture, PreviewMixtures
-from wan_studio.services.run_process import preview_problem, preview_runs
+from wan_studio.services.run_process import preview_problem, preview_runs, preview_started
 from wan_studio.services.run_store import RunFollower
 
 _INTERVAL_MILLISECONDS = 300
@@ -26,6 +26,7 @@ class WatchedRun:
         job: What it trains; None while that cannot be read.
         pinned: Steps of the checkpoints that are kept for ever.
         is_previewing: Whether previews are being rendered although it does not train.
+        preview_started: When that was last begun, seconds since the epoch; 0 for never.
         preview_problem: Why the last such rendering failed; empty when it did not.
         mixtures: Previews of two checkpoints mixed, or at another strength.
     """
@@ -37,6 +38,7 @@ class WatchedRun:
     job: JobSpec | None = None
     pinned: frozenset[int] = frozenset()
     is_previewing: bool = False
+    preview_started: float = 0.0
     preview_problem: str = ""
     mixtures: tuple[PreviewMixture, ...] = ()
 
@@ -127,6 +129,7 @@ def _read(follower: RunFollower, mixtures: PreviewMixtures) -> WatchedRun:
         job=follower.job,
         pinned=frozenset(step for step in run.checkpoint_steps() if run.is_pinned(step)),
         is_previewing=is_previewing,
+        preview_started=preview_started(run),
         preview_problem="" if is_previewing else preview_problem(run),
         mixtures=mixtures.look(),
     )

@@ -148,7 +148,10 @@ def _section(plan: DatasetPlan, name: str, role: Role, clips: tuple[ClipSpec, ..
         lora_strength=settings.lora_strength,
         caption_dropout=settings.caption_dropout,
         caption_dropout_to=settings.caption_dropout_to,
+        condition_share=settings.condition_share,
         condition_noise=settings.condition_noise,
+        condition_blur=settings.condition_blur,
+        condition_quality=settings.condition_quality,
     )
 
 

@@ -12,8 +12,10 @@ from trainer.protocol.job import (
     CropBox,
     FileName,
     Fraction,
+    JpegQuality,
     ModelSection,
     MultistageSection,
+    NonNegativeNumber,
     PixelSize,
     Positive,
     SampleSection,
@@ -127,7 +129,10 @@ class DatasetSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     weight: Annotated[float, Meta(gt=0.0)] = 1.0
     loss_weight: Annotated[float, Meta(ge=0.0)] = 1.0
     lora_strength: float = 1.0
-    condition_noise: Annotated[float, Meta(ge=0.0)] = 0.0
+    condition_share: Fraction = 0.5
+    condition_noise: NonNegativeNumber = 0.0
+    condition_blur: NonNegativeNumber = 0.0
+    condition_quality: JpegQuality = 100
     validation_share: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.0
 
 

@@ -242,6 +242,12 @@ def preview_runs(run: RunFolder) -> bool:
     return _runs(_read_record(_preview_record_file(run)))
 
 
+def preview_started(run: RunFolder) -> float:
+    """When previews of this run were last begun to be rendered, seconds since the epoch; 0 for never."""
+    record = _read_record(_preview_record_file(run))
+    return 0.0 if record is None else record.started
+
+
 def preview_problem(run: RunFolder) -> str:
     """Why the last rendering of previews failed, in the trainer's own words; empty when it did not."""
     record = _read_record(_preview_record_file(run))

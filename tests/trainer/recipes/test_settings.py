@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.jobs import preview_row, small_job
+from trainer.errors import TrainerError
 from trainer.model.lora import lora_disabled, lora_strength
 from trainer.output.checkpoint import load_checkpoint
 from trainer.protocol.events import PreviewSaved, StepDone, ValidationDone, Warned
@@ -181,6 +182,37 @@ def test_condition_noise_changes_only_the_first_latent_frame(job_of, gradients):
     change = noisy - batch.condition_BCTHW
     assert torch.count_nonzero(change[:, :, 1:]) == 0
     assert float(change[:, :, 0].std()) == pytest.approx(0.2, rel=0.2)
+
+
+@pytest.mark.parametrize("altered", [{"condition_blur": 2.0}, {"condition_quality": 5}])
+def test_a_degraded_first_frame_changes_the_condition_and_not_what_is_learnt(job_of, gradients, altered):
+    job = with_dataset(job_of(), condition_share=1.0, **altered)
+    _, got, parts = gradients(job)
+    _, plain, _ = gradients(job_of())
+    assert not torch.allclose(got, plain, rtol=1e-3)
+    (item,) = parts.batches.batch_at("low_noise", 0)
+    as_it_is = recipe.load_batch([item], parts.context.cache)
+    degraded = recipe.load_batch([item], parts.context.cache, [True])
+    assert torch.equal(as_it_is.clean_BCTHW, degraded.clean_BCTHW)
+    assert not torch.equal(as_it_is.condition_BCTHW, degraded.condition_BCTHW)
+
+
+def test_the_condition_is_altered_in_its_share_of_the_draws_alone(job_of, gradients):
+    _, plain, _ = gradients(job_of())
+    _, never, _ = gradients(with_dataset(job_of(), condition_share=0.0, condition_noise=0.5))
+    _, always, _ = gradients(with_dataset(job_of(), condition_share=1.0, condition_noise=0.5))
+    assert torch.equal(never, plain)
+    assert not torch.allclose(always, plain, rtol=1e-3)
+
+
+def test_a_preview_without_a_first_frame_is_named_before_the_first_step(job_of, tmp_path):
+    for row, named in (
+        (preview_row(image="/nowhere.png"), "nowhere.png"),
+        (preview_row(clip=9), "no clip 9"),
+    ):
+        job = job_of(training={"steps": 1}, sample={"every": 1, "rows": (row,)})
+        with pytest.raises(TrainerError, match=named):
+            run_events(RunFolder(tmp_path / named), job)
 
 
 def test_each_expert_can_have_a_rank_a_rate_and_timesteps_of_its_own(job_of, gradients):

@@ -83,7 +83,10 @@ def test_each_data_set_has_its_role_and_settings_and_regularization_no_trigger()
         ("lora_strength=-1", -1.0),
         ("caption_dropout=0.25", 0.25),
         ("caption_dropout_to=trigger", "trigger"),
+        ("condition_share=0.75", 0.75),
         ("condition_noise=0.2", 0.2),
+        ("condition_blur=1.5", 1.5),
+        ("condition_quality=40", 40),
         ("trigger=own", "own"),
     ],
 )

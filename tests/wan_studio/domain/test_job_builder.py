@@ -141,3 +141,17 @@ def test_a_frame_count_that_is_not_4n_plus_1_is_rounded_and_said():
     assert built.job.datasets[0].num_frames == 37
     assert len(built.job.clips[0].windows[0]) == 37
     assert "37 frames are used instead of 40" in built.notes[0]
+
+
+def test_a_previews_trigger_is_filled_in_and_never_added():
+    rows = [
+        {"prompt": "orbit around the [trigger]", "size": {"width": 64, "height": 64}, "num_frames": 9},
+        {"prompt": "a castle", "size": {"width": 64, "height": 64}, "num_frames": 9, "clip": 1},
+    ]
+    settings = Settings().with_values({"sample": {"rows": rows}})
+    sources = {"a": source("a"), "b": source("b")}
+    built = build_job(project("a", "b", settings=settings, trigger="frung"), sources, {}, "/cache")
+    assert [row.prompt for row in built.job.sample.rows] == ["orbit around the frung", "a castle"]
+    assert [row.clip for row in built.job.sample.rows] == [0, 1]
+    without = build_job(project("a", "b", settings=settings), sources, {}, "/cache")
+    assert without.job.sample.rows[0].prompt == "orbit around the"

@@ -1,6 +1,7 @@
 from trainer.protocol.events import (
     CheckpointRemoved,
     CheckpointSaved,
+    CommandObeyed,
     Hello,
     Paused,
     Phase,
@@ -13,6 +14,7 @@ from trainer.protocol.events import (
     StepDone,
     UnknownEvent,
     Unpaused,
+    ValidationDone,
     Warned,
 )
 from trainer.protocol.job import PROTOCOL_VERSION, Expert
@@ -143,3 +145,73 @@ def test_another_protocol_is_a_sentence_and_unknown_events_are_counted():
     assert f"protocol {PROTOCOL_VERSION + 1}" in state.hint
     assert state.unknown_events == 1
     assert [warning.message for warning in state.warnings] == ["Slow."]
+
+
+def test_a_steps_samples_and_preservation_are_kept_with_its_loss():
+    done = StepDone(
+        step=1,
+        expert=Expert.LOW,
+        loss=0.3,
+        timesteps=(100.0, 800.0),
+        item_losses=(0.2, 0.4),
+        preservation_loss=0.05,
+        learning_rate=1e-4,
+        grad_norm=1.0,
+        seconds=1.0,
+    )
+    (point,) = apply_all(RunState(), [HELLO, done]).losses
+    assert (point.timesteps, point.item_losses, point.preservation_loss) == ((100.0, 800.0), (0.2, 0.4), 0.05)
+
+
+def validation(number: int) -> ValidationDone:
+    return ValidationDone(
+        step=number, expert=Expert.LOW, loss=0.1, timesteps=(500.0,), timestep_losses=(0.1,)
+    )
+
+
+def test_held_out_losses_are_kept_and_those_after_a_resumed_checkpoint_forgotten():
+    before = apply_all(RunState(), [HELLO, validation(5), validation(10)])
+    assert [done.step for done in before.validations] == [5, 10]
+    again = Hello(protocol_version=1, trainer_version="1", pid=2, device="cpu", first_step=7, total_steps=20)
+    assert [done.step for done in apply_all(before, [again]).validations] == [5]
+
+
+def test_a_failure_has_a_kind_until_the_run_goes_on():
+    failed = apply_all(RunState(), [HELLO, RunFailed(kind="out_of_memory", message="No memory.", step=3)])
+    assert (failed.outcome, failed.failure_kind) == (Outcome.FAILED, "out_of_memory")
+    assert apply_all(failed, [HELLO]).failure_kind == ""
+    finished = apply_all(RunState(), [HELLO, RunFinished(reason="stopped", step=3)])
+    assert (finished.outcome, finished.failure_kind) == (Outcome.STOPPED, "")
+
+
+def test_the_last_answer_to_a_command_is_kept():
+    answer = CommandObeyed(command_id="1", command="set_learning_rate", message="5e-05 from now on.")
+    assert apply_all(RunState(), [HELLO, step(1), answer, step(2)]).answer == answer
+
+
+def test_many_events_at_once_give_the_same_state_as_one_by_one():
+    again = Hello(protocol_version=1, trainer_version="1", pid=2, device="cpu", first_step=2, total_steps=20)
+    events = [
+        HELLO,
+        step(1),
+        step(2),
+        validation(2),
+        step(3),
+        again,
+        step(3, loss=0.1),
+        validation(3),
+        step(4),
+    ]
+    one_by_one = RunState()
+    for event in events:
+        one_by_one = apply_all(one_by_one, [event])
+    assert apply_all(RunState(), events) == one_by_one
+    assert [point.loss for point in one_by_one.losses] == [0.5, 0.5, 0.1, 0.5]
+
+
+def test_previews_of_an_ended_run_that_were_cut_short_are_no_longer_under_way():
+    ended = apply_all(RunState(), [HELLO, RunFinished(reason="completed", step=20)])
+    rendering = apply_all(ended, [PhaseStarted(phase=Phase.PREVIEWING, total=4)])
+    assert rendering.outcome is Outcome.COMPLETED
+    dead = rendering.with_dead_trainer("")
+    assert (dead.outcome, dead.phases) == (Outcome.COMPLETED, ())

@@ -59,3 +59,23 @@ def test_no_clip_at_all_stands_in_the_way(tmp_path, stand_in_trainer):
     outcome = run_preflight(Project(name="p"), ProjectStore(tmp_path / "p"))
     assert outcome.built is None
     assert not outcome.can_start
+
+
+def test_files_that_settings_name_and_that_are_gone_stand_in_the_way(project, tmp_path, stand_in_trainer):
+    from msgspec.structs import replace
+
+    gone = str(tmp_path / "gone.safetensors")
+    row = {
+        "prompt": "p",
+        "image": str(tmp_path / "gone.png"),
+        "size": {"width": 64, "height": 48},
+        "num_frames": 9,
+    }
+    values = {"target": {"start_high": gone, "start_low": gone}, "multistage": {"stages": "low"}}
+    settings = project.settings.with_values({**values, "sample": {"rows": [row]}})
+    blockers = run_preflight(replace(project, settings=settings), ProjectStore(tmp_path / "p")).blockers
+    assert len(blockers) == 2, "the high noise expert does not train"
+    assert gone in blockers[0].text
+    assert "gone.png" in blockers[1].text
+    quiet = settings.with_values({"sample": {"every": 0}, "target": {"start_low": ""}})
+    assert run_preflight(replace(project, settings=quiet), ProjectStore(tmp_path / "p")).can_start

@@ -27,10 +27,14 @@ from trainer.protocol.run_folder import EventWriter, RunFolder
 from wan_studio.domain.run_state import Outcome
 from wan_studio.services.run_process import (
     ExportError,
+    PreviewRequest,
     RunBusyError,
     RunStartError,
     export_run,
     kill_run,
+    preview_problem,
+    preview_run,
+    preview_runs,
     process_record,
     process_runs,
     resume_run,
@@ -229,3 +233,54 @@ def test_runs_are_numbered_and_listed_newest_first(tmp_path):
     assert names == ["run-004", "春-shot-2-003", "orbit-002", "orbit-001"]
     (tmp_path / "runs" / "no run").mkdir()
     assert len(store.runs()) == 4
+
+
+def ended_run(run):
+    """A run that has said its last word at step 20, with a checkpoint."""
+    start_run(run, job())
+    wait_for(lambda: ended(run))
+    wait_for(lambda: not process_runs(run))
+    return run
+
+
+def test_previews_of_an_ended_run_are_rendered_apart_and_leave_it_ended(run):
+    ended_run(run)
+    preview_run(run, PreviewRequest(checkpoint=20, low=10, strength=0.8))
+    follower = RunFollower(run)
+    seen = []
+
+    def done():
+        state = follower.update()
+        seen.append((preview_runs(run), state.outcome, bool(state.phases)))
+        return not preview_runs(run)
+
+    wait_for(done)
+    assert {outcome for _, outcome, _ in seen} == {Outcome.COMPLETED}
+    assert any(has_phase for is_previewing, _, has_phase in seen if is_previewing)
+    assert follower.update().phases == ()
+    assert preview_problem(run) == ""
+    assert (run.previews_folder / "high_000020_low_000010_strength_0.80" / "previews.json").is_file()
+
+
+def test_a_failed_rendering_says_why_in_the_trainers_words(run, monkeypatch):
+    ended_run(run)
+    monkeypatch.setenv("STAND_IN", "fail")
+    preview_run(run, PreviewRequest(checkpoint=20))
+    wait_for(lambda: not preview_runs(run))
+    assert preview_problem(run) == "The checkpoint is damaged."
+
+
+def test_previews_wait_for_the_trainer_to_end_and_the_trainer_for_them(run, monkeypatch):
+    monkeypatch.setenv("STAND_IN", "slow")
+    start_run(run, job())
+    wait_for(run.is_alive)
+    with pytest.raises(RunBusyError):
+        preview_run(run, PreviewRequest(checkpoint=20))
+    run.send(Stop())
+    wait_for(lambda: ended(run))
+    wait_for(lambda: not process_runs(run))
+    preview_run(run, PreviewRequest(checkpoint=20))
+    wait_for(run.is_alive)
+    with pytest.raises(RunBusyError):
+        resume_run(run, patience_seconds=0.1)
+    wait_for(lambda: not preview_runs(run))

@@ -221,18 +221,23 @@ class LossPlot(pg.PlotWidget):
                 _band_colour(found.band, bands),
                 found.steps,
                 found.losses,
-                dash=_DASHES[at % len(_DASHES)],
+                dash=_DASHES[_place(found.band, bands) % len(_DASHES)],
             )
-            for at, found in enumerate(band_series(self._losses, bands))
+            for found in band_series(self._losses, bands)
             if found.steps
         ]
 
 
+def _place(band: TimestepBand, bands: Sequence[TimestepBand]) -> int:
+    """How many bands of the same expert lie between this one and the boundary."""
+    own = [other for other in bands if other.expert is band.expert]
+    return own.index(band) if band.expert is Expert.HIGH else len(own) - 1 - own.index(band)
+
+
 def _band_colour(band: TimestepBand, bands: Sequence[TimestepBand]) -> QColor:
     """A shade of the colour of the band's expert: strongest next to the boundary."""
-    own = [other for other in bands if other.expert is band.expert]
-    place = own.index(band) if band.expert is Expert.LOW else len(own) - 1 - own.index(band)
-    strength = 1.0 if len(own) == 1 else 0.45 + 0.55 * place / (len(own) - 1)
+    most = sum(other.expert is band.expert for other in bands) - 1
+    strength = 1.0 - 0.55 * _place(band, bands) / max(1, most)
     colour, ground = expert_tone(band.expert), QColor(tones().surface)
     return QColor.fromRgbF(
         *(

@@ -23,7 +23,7 @@ class PreviewPanel(QFrame):
         self._bench = bench
         self._watched: WatchedRun | None = None
         self._has_asked = False
-        self._was_previewing = False
+        self._started_before = 0.0
         self.high = QComboBox()
         self.low = QComboBox()
         self.strength = QLineEdit("1")
@@ -68,7 +68,7 @@ class PreviewPanel(QFrame):
         is_other = watched is None or self._watched is None or watched.run.path != self._watched.run.path
         self._watched = watched
         if is_other:
-            self._has_asked = self._was_previewing = False
+            self._has_asked = False
         steps = [saved.step for saved in reversed(watched.state.checkpoints)] if watched else []
         for field in (self.high, self.low):
             if steps != [field.itemData(i) for i in range(field.count())]:
@@ -96,6 +96,7 @@ class PreviewPanel(QFrame):
         request = self._request()
         if request is not None and not self._obstacle():
             self._has_asked = True
+            self._started_before = self._watched.preview_started if self._watched is not None else 0.0
             self._words.setText("Starting the trainer")
             self._bench.runs.preview(request)
 
@@ -137,13 +138,16 @@ class PreviewPanel(QFrame):
             self._show_progress(watched)
         elif is_starting:
             self._bar.setRange(0, 0)
-        elif self._has_asked and self._was_previewing and watched is not None:
+        elif self._has_asked and watched is not None and self._has_begun(watched):
             problem = watched.preview_problem
             set_role(self._words, "bad" if problem else "good")
             self._words.setText(problem or "Done: they stand in the list.")
         elif not self._has_asked:
             self._words.setText(obstacle or "With the rows that the run was made with; it takes a while.")
-        self._was_previewing = is_previewing or self._was_previewing
+
+    def _has_begun(self, watched: WatchedRun) -> bool:
+        """Whether what was asked for last was begun."""
+        return watched.preview_started > self._started_before
 
     def _show_progress(self, watched: WatchedRun) -> None:
         phase = watched.state.phases[-1] if watched.state.phases else None
@@ -157,7 +161,7 @@ class PreviewPanel(QFrame):
         self._words.setText(f"{name} {phase.done} of {phase.total} {phase.unit}".rstrip())
 
     def _on_failed(self, error: Exception) -> None:
-        if self._has_asked and not self._was_previewing:
+        if self._has_asked and self._watched is not None and not self._has_begun(self._watched):
             self._has_asked = False
             set_role(self._words, "bad")
             self._words.setText(str(error))

@@ -118,7 +118,7 @@ class SampleRowEditor(QWidget):
     def _build(self) -> None:
         self._picture = QLabel()
         self._picture.setFixedSize(_PICTURE)
-        self._picture.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._picture.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
         self.prompt = QLineEdit()
         self.prompt.setPlaceholderText("What happens after the first frame, e.g. orbit around the [trigger]")
         self.prompt.setAccessibleName(f"Prompt of preview {self._number}")
@@ -177,7 +177,7 @@ class SampleRowEditor(QWidget):
             editor.misread.connect(partial(self._show_problem, spec.field, f"{spec.label}: {spec.rule}"))
             self.editors[spec.field] = editor
             grid.addWidget(label(spec.label, "muted"), 0, at)
-            grid.addWidget(editor, 1, at)
+            grid.addWidget(editor, 1, at, Qt.AlignmentFlag.AlignLeft)
         grid.setColumnStretch(len(specs), 1)
         return grid
 

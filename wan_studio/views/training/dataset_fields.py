@@ -17,6 +17,11 @@ def _flips(settings: Settings) -> str:
     return 'A mirrored camera move goes the other way: "left" and "right" in captions are swapped.'
 
 
+def _alters_the_condition(settings: Settings) -> bool:
+    datasets = settings.datasets
+    return datasets.condition_noise > 0 or datasets.condition_blur > 0 or datasets.condition_quality < 100
+
+
 FRAMES_FIELD = FieldSpec(
     name="datasets.num_frames",
     label="Num frames",
@@ -143,6 +148,28 @@ DATASETS = FieldGroup(
             kind="number",
             help="Noise added to the first frame that the model is given, as a standard deviation; 0 adds none.",
             rule=NUMBER,
+        ),
+        FieldSpec(
+            name="datasets.condition_blur",
+            label="Condition blur",
+            kind="number",
+            help="Blur of that first frame, as a standard deviation in pixels; 0 blurs nothing.",
+            rule=NUMBER,
+        ),
+        FieldSpec(
+            name="datasets.condition_quality",
+            label="Condition quality",
+            kind="integer",
+            help="JPEG quality to which that first frame is compressed; 100 leaves it as it is.",
+            rule="It must be a whole number from 1 to 100.",
+        ),
+        FieldSpec(
+            name="datasets.condition_share",
+            label="Condition share",
+            kind="number",
+            help="Share of the draws in which the first frame is altered by the three settings above.",
+            rule=SHARE,
+            applies=_alters_the_condition,
         ),
         FieldSpec(
             name="datasets.validation_share",

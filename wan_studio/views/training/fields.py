@@ -121,3 +121,12 @@ class SettingRow(QWidget):
             self._reset.show()
         self.editor.set_invalid(is_invalid=bool(problem))
         self.problem_changed.emit()
+
+
+def indented(part: QWidget) -> QHBoxLayout:
+    """A part that stands under the fields, not under their names."""
+    layout = QHBoxLayout()
+    layout.setContentsMargins(_NAME_WIDTH + GRID, 0, 0, 0)
+    layout.addWidget(part, 100)
+    layout.addStretch(1)
+    return layout

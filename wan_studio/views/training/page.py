@@ -1,7 +1,7 @@
 """The settings of a run: essentials first, the rest one click away, under the guides' names."""
 
 import msgspec
-from PySide6.QtWidgets import QFrame, QLabel, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QLabel, QLayout, QLineEdit, QVBoxLayout, QWidget
 
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.checks import Step
@@ -19,8 +19,9 @@ from wan_studio.views.training.expert_fields import (
     SWITCH_EVERY_FIELD,
     TARGET,
 )
-from wan_studio.views.training.fields import SettingRow
+from wan_studio.views.training.fields import SettingRow, indented
 from wan_studio.views.training.specs import FieldSpec, fields_of
+from wan_studio.views.training.timestep_plot import TimestepPlot
 from wan_studio.views.training.training_fields import (
     ADVANCED,
     BATCH_SIZE_FIELD,
@@ -64,6 +65,7 @@ class TrainingPage(Page):
         # Headings and cards, each with the rows without which it is not shown.
         self._frames: list[tuple[QWidget, list[SettingRow]]] = []
         self._presets: dict[tuple[Goal, str], Settings] = {}
+        self._plot = TimestepPlot()
         self._build()
         bench.session.project_changed.connect(self._renew)
         self._renew()
@@ -134,7 +136,7 @@ class TrainingPage(Page):
         self.add(scrolled(readable(content, 860), name="Training settings"), 1)
 
     def _make_card(self, title: str, specs: tuple[FieldSpec, ...]) -> QFrame:
-        parts: list[QWidget] = []
+        parts: list[QWidget | QLayout] = []
         heading: QLabel | None = None
         rows: list[SettingRow] = []
         part_rows: list[SettingRow] = []
@@ -154,6 +156,9 @@ class TrainingPage(Page):
             rows.append(made)
             part_rows.append(made)
             parts.append(made)
+            if spec is BIAS_FIELD:
+                self._frames.append((self._plot, [made]))
+                parts.append(indented(self._plot))
         frame = card(*parts, gap=GRID + 6)
         self._frames.append((frame, rows))
         return frame
@@ -171,6 +176,7 @@ class TrainingPage(Page):
         settings, preset = self.session.project.settings, self._preset()
         for made in self._rows.values():
             made.show_value(settings, preset)
+        self._plot.show_settings(settings)
         self._show_rows()
         changed = sum(spec.value_in(settings) != spec.value_in(preset) for spec in FIELDS)
         self._use_all.setEnabled(changed > 0)

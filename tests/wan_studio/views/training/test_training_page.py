@@ -107,7 +107,7 @@ def _everything_on(project):
                 "blank_prompt_preservation": True,
             },
             "advanced": {"differential_guidance": True, "validation_every": 100},
-            "datasets": {"sampling": "sliding", "caption_dropout": 0.1},
+            "datasets": {"sampling": "sliding", "caption_dropout": 0.1, "condition_noise": 0.1},
         }
     )
     return msgspec.structs.replace(project, settings=settings)
