@@ -172,7 +172,7 @@ class ResolutionsEditor(Editor):
         box.setAccessibleName(f"Resolution {resolution}")
         box.clicked.connect(self._on_clicked)
         self._boxes[resolution] = box
-        self._layout.addWidget(box)
+        self._layout.insertWidget(sorted(self._boxes).index(resolution), box)
 
     def _on_clicked(self) -> None:
         chosen = [resolution for resolution, box in sorted(self._boxes.items()) if box.isChecked()]
