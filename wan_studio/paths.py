@@ -9,7 +9,16 @@ from pathlib import Path
 
 import platformdirs
 
+from wan_studio.errors import AppError
+
 APP_FOLDER = "wan-studio"
+
+
+class MissingResourceError(AppError, FileNotFoundError):
+    """A file that ships with the program is not there."""
+
+    def __init__(self, relative: str, folder: Path) -> None:
+        super().__init__(f"The shipped file {relative} is missing in {folder}.", "Install Wan Studio again.")
 
 
 def user_data_folder() -> Path:
@@ -34,25 +43,24 @@ def resource(relative: str) -> Path:
     """A file or folder that ships with the program, e.g. ``presets/motion.toml``.
 
     Raises:
-        FileNotFoundError: it is in none of the layouts (source, wheel, frozen); the installation
+        MissingResourceError: it is in none of the layouts (source, wheel, frozen); the installation
             is not whole.
     """
     for root in _resource_roots():
         path = root / relative
         if path.exists():
             return path
-    raise FileNotFoundError(
-        f"The shipped file {relative} is missing in {_resource_roots()[0]}. Install Wan Studio again."
-    )
+    raise MissingResourceError(relative, _resource_roots()[0])
 
 
 def _resource_roots() -> list[Path]:
+    override = os.environ.get("WAN_STUDIO_RESOURCES")
+    if override:
+        # It alone, as for the trainer: the two must not find different models.
+        return [Path(override)]
     package = Path(__file__).resolve().parent
     roots = [package.parent / "resources", package / "resources"]
     frozen = getattr(sys, "_MEIPASS", None)
     if frozen:
         roots.insert(0, Path(frozen) / "resources")
-    override = os.environ.get("WAN_STUDIO_RESOURCES")
-    if override:
-        roots.insert(0, Path(override))
     return roots

@@ -23,7 +23,7 @@ from wan_studio.domain.project import (
     split_assignment,
 )
 from wan_studio.errors import AppError
-from wan_studio.paths import default_projects_folder
+from wan_studio.paths import default_projects_folder, resource
 from wan_studio.services.clip_import import import_clips
 from wan_studio.services.job_preparation import prepare_job
 from wan_studio.services.preset_store import settings_for
@@ -125,8 +125,10 @@ def checked_base(model: str) -> str:
 
     Raises:
         ModelFolderError: it is not there, or not in the diffusers layout.
+        MissingResourceError: the installation is not whole.
     """
     if model == MINIATURE:
+        resource("miniature/model_index.json")
         return model
     folder = Path(model).expanduser().absolute()
     if not folder.is_dir():

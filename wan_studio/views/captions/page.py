@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from PySide6.QtCore import QItemSelectionModel, Qt, QTimer
+from PySide6.QtCore import QEvent, QItemSelectionModel, Qt, QTimer
 from PySide6.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
@@ -96,6 +96,12 @@ class CaptionsPage(Page):
         """Save, and play no more."""
         self.save()
         self._player.playback.stop()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """The placeholder's colours follow the scheme."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange and hasattr(self, "_highlighter"):
+            self._highlighter.recolour()
 
     def shut_down(self) -> None:
         """End the decoder."""
