@@ -9,16 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
-from wan_studio.errors import AppError
-
 APP_FOLDER = "wan-studio"
-
-
-class MissingResourceError(AppError, FileNotFoundError):
-    """A file that ships with the program is not there."""
-
-    def __init__(self, relative: str, folder: Path) -> None:
-        super().__init__(f"The shipped file {relative} is missing in {folder}.", "Install Wan Studio again.")
 
 
 def user_data_folder() -> Path:
@@ -43,14 +34,16 @@ def resource(relative: str) -> Path:
     """A file or folder that ships with the program, e.g. ``presets/motion.toml``.
 
     Raises:
-        MissingResourceError: it is in none of the layouts (source, wheel, frozen); the installation
+        FileNotFoundError: it is in none of the layouts (source, wheel, frozen); the installation
             is not whole.
     """
     for root in _resource_roots():
         path = root / relative
         if path.exists():
             return path
-    raise MissingResourceError(relative, _resource_roots()[0])
+    raise FileNotFoundError(
+        f"The shipped file {relative} is missing in {_resource_roots()[0]}. Install Wan Studio again."
+    )
 
 
 def _resource_roots() -> list[Path]:

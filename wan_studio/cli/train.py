@@ -23,13 +23,14 @@ from wan_studio.domain.project import (
     split_assignment,
 )
 from wan_studio.errors import AppError
-from wan_studio.paths import default_projects_folder, resource
+from wan_studio.paths import default_projects_folder
 from wan_studio.services.clip_import import import_clips
 from wan_studio.services.job_preparation import prepare_job
 from wan_studio.services.preset_store import settings_for
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.services.run_process import start_run
 from wan_studio.services.run_store import RunStore, current_state
+from wan_studio.services.shipped_files import shipped_file
 from wan_studio.services.trainer_runtime import find_trainer_python
 
 NOTES_SHOWN = 20
@@ -125,10 +126,10 @@ def checked_base(model: str) -> str:
 
     Raises:
         ModelFolderError: it is not there, or not in the diffusers layout.
-        MissingResourceError: the installation is not whole.
+        ShippedFileError: the installation is not whole.
     """
     if model == MINIATURE:
-        resource("miniature/model_index.json")
+        shipped_file("miniature/model_index.json")
         return model
     folder = Path(model).expanduser().absolute()
     if not folder.is_dir():

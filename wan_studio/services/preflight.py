@@ -8,11 +8,11 @@ from wan_studio.domain.checks import Level
 from wan_studio.domain.job_builder import BuiltJob
 from wan_studio.domain.project import Project, Settings
 from wan_studio.errors import AppError
-from wan_studio.paths import MissingResourceError, resource
 from wan_studio.services.caption_store import CaptionEncodingError, CaptionFileError, read_caption
 from wan_studio.services.hardware_probe import disk_free_bytes
 from wan_studio.services.job_preparation import Progress, prepare_job
 from wan_studio.services.project_store import ProjectStore
+from wan_studio.services.shipped_files import ShippedFileError, shipped_file
 from wan_studio.services.trainer_runtime import TrainerMissingError, find_trainer_python
 
 _LEAST_FREE_BYTES = 2 * 2**30
@@ -89,8 +89,8 @@ def _other_caption_checks(project: Project, told: AppError) -> list[Check]:
 def _model_check(base: str) -> Check:
     if base == MINIATURE:
         try:
-            resource("miniature/model_index.json")
-        except MissingResourceError as error:
+            shipped_file("miniature/model_index.json")
+        except ShippedFileError as error:
             return Check(error.message, Level.BLOCKER, error.hint)
         return Check("The base model is the miniature that ships with the app.")
     folder = Path(base)
