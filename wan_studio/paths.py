@@ -47,12 +47,13 @@ def resource(relative: str) -> Path:
 
 
 def _resource_roots() -> list[Path]:
+    override = os.environ.get("WAN_STUDIO_RESOURCES")
+    if override:
+        # It alone, as for the trainer: the two must not find different models.
+        return [Path(override)]
     package = Path(__file__).resolve().parent
     roots = [package.parent / "resources", package / "resources"]
     frozen = getattr(sys, "_MEIPASS", None)
     if frozen:
         roots.insert(0, Path(frozen) / "resources")
-    override = os.environ.get("WAN_STUDIO_RESOURCES")
-    if override:
-        roots.insert(0, Path(override))
     return roots

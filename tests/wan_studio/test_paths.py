@@ -24,7 +24,12 @@ def test_the_override_and_the_frozen_layout_come_first(tmp_path, monkeypatch):
     assert paths.resource("x.txt") == frozen / "x.txt"
     monkeypatch.setenv("WAN_STUDIO_RESOURCES", str(override))
     assert paths.resource("x.txt") == override / "x.txt"
-    assert paths.resource("presets/motion.toml").is_file()
+
+
+def test_the_override_stands_alone_as_it_does_for_the_trainer(tmp_path, monkeypatch):
+    monkeypatch.setenv("WAN_STUDIO_RESOURCES", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="Install Wan Studio again"):
+        paths.resource("presets/motion.toml")
 
 
 def test_the_wheel_layout_has_its_files_inside_the_package(tmp_path, monkeypatch):

@@ -77,13 +77,20 @@ class RunDesk(QObject):
             return
         store = RunStore(self._session.store.runs_folder)
 
-        def on_done(runs: list[RunFolder]) -> None:
+        def work() -> tuple[list[RunFolder], RunFolder | None]:
+            runs = store.runs()
+            # The one at work, though another may be newer: a stopped run that was resumed since.
+            live = next((run for run in runs if run.is_alive()), None)
+            return runs, live or (runs[0] if runs else None)
+
+        def on_done(found: tuple[list[RunFolder], RunFolder | None]) -> None:
+            runs, shown = found
             self._runs = tuple(runs)
             self.runs_changed.emit()
-            if then_show_newest and self.watched is None and runs:
-                self._watcher.watch(runs[0])
+            if then_show_newest and self.watched is None and shown is not None:
+                self._watcher.watch(shown)
 
-        run_in_background(store.runs, on_done, self.failed.emit)
+        run_in_background(work, on_done, self.failed.emit)
 
     def start(self, job: JobSpec, on_started: Callable[[], object]) -> None:
         """Make a run of this job and start its trainer."""

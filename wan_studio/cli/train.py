@@ -30,6 +30,7 @@ from wan_studio.services.preset_store import settings_for
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.services.run_process import start_run
 from wan_studio.services.run_store import RunStore, current_state
+from wan_studio.services.shipped_files import shipped_file
 from wan_studio.services.trainer_runtime import find_trainer_python
 
 NOTES_SHOWN = 20
@@ -125,8 +126,10 @@ def checked_base(model: str) -> str:
 
     Raises:
         ModelFolderError: it is not there, or not in the diffusers layout.
+        ShippedFileError: the installation is not whole.
     """
     if model == MINIATURE:
+        shipped_file("miniature/model_index.json")
         return model
     folder = Path(model).expanduser().absolute()
     if not folder.is_dir():

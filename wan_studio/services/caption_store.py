@@ -126,6 +126,13 @@ def _with_plain_line_ends(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def _is_accented(content: bytes) -> bool:
+    """Whether the bytes are mostly plain letters, with single accented ones among them: Latin text."""
+    high = sum(byte >= 0x80 for byte in content)
+    letters = sum(chr(byte).isalpha() for byte in content if byte < 0x80)
+    return letters > 2 * high
+
+
 def _guess_encoding(content: bytes) -> str:
     """The encoding that explains the bytes best; only for the message, never to read with."""
     if content.count(b"\0") > len(content) // 4:
@@ -138,7 +145,7 @@ def _guess_encoding(content: bytes) -> str:
         # Kana tell Japanese from the accents of Latin text, which decode as rare signs.
         wanted = sum(first <= letter <= last for letter in text)
         foreign = sum(ord(letter) > 127 for letter in text)
-        if wanted * 3 >= foreign > 1:
+        if wanted * 3 >= foreign > 1 and not _is_accented(content):
             return encoding
     try:
         content.decode("cp1252")

@@ -8,9 +8,11 @@ from wan_studio.domain.checks import Level
 from wan_studio.domain.job_builder import BuiltJob
 from wan_studio.domain.project import Project, Settings
 from wan_studio.errors import AppError
+from wan_studio.services.caption_store import CaptionEncodingError, CaptionFileError, read_caption
 from wan_studio.services.hardware_probe import disk_free_bytes
 from wan_studio.services.job_preparation import Progress, prepare_job
 from wan_studio.services.project_store import ProjectStore
+from wan_studio.services.shipped_files import ShippedFileError, shipped_file
 from wan_studio.services.trainer_runtime import TrainerMissingError, find_trainer_python
 
 _LEAST_FREE_BYTES = 2 * 2**30
@@ -56,6 +58,7 @@ def run_preflight(project: Project, store: ProjectStore, on_progress: Progress |
         built = prepare_job(project, store, on_progress)
     except AppError as error:
         checks.append(Check(error.message, Level.BLOCKER, error.hint))
+        checks += _other_caption_checks(project, error)
     else:
         used = sum(not clip.rejected for clip in project.clips)
         trains = sum(clip.flip == "none" for clip in built.job.clips)
@@ -69,8 +72,26 @@ def run_preflight(project: Project, store: ProjectStore, on_progress: Progress |
     return Preflight(tuple(checks), built)
 
 
+def _other_caption_checks(project: Project, told: AppError) -> list[Check]:
+    """The captions that would stand in the way next: all are told at once, not one after another."""
+    checks: list[Check] = []
+    for clip in project.clips:
+        if clip.rejected:
+            continue
+        try:
+            read_caption(Path(clip.caption_file))
+        except (CaptionEncodingError, CaptionFileError) as error:
+            if error.message != told.message:
+                checks.append(Check(error.message, Level.BLOCKER, error.hint))
+    return checks
+
+
 def _model_check(base: str) -> Check:
     if base == MINIATURE:
+        try:
+            shipped_file("miniature/model_index.json")
+        except ShippedFileError as error:
+            return Check(error.message, Level.BLOCKER, error.hint)
         return Check("The base model is the miniature that ships with the app.")
     folder = Path(base)
     if not folder.is_dir():

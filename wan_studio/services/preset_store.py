@@ -5,7 +5,7 @@ from typing import Any
 
 from trainer.protocol.job import MINIATURE
 from wan_studio.domain.project import Goal, Settings
-from wan_studio.paths import resource
+from wan_studio.services.shipped_files import shipped_file
 
 MINIATURE_PRESET = "miniature"
 
@@ -14,9 +14,9 @@ def load_preset(name: str) -> dict[str, dict[str, Any]]:
     """The sections of a shipped preset: only what differs from the job's own defaults.
 
     Raises:
-        FileNotFoundError: there is no preset of this name.
+        ShippedFileError: there is no preset of this name.
     """
-    return tomllib.loads(resource(f"presets/{name}.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(shipped_file(f"presets/{name}.toml").read_text(encoding="utf-8"))
 
 
 def settings_for(goal: Goal, base: str = MINIATURE) -> Settings:

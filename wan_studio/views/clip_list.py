@@ -1,8 +1,14 @@
-"""How a clip looks in a narrow list: name and state in one row."""
+"""Lists of clips: one that follows the chosen clip, and how a clip looks in a narrow one."""
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
-from PySide6.QtGui import QColor, QPainter, QPixmap
-from PySide6.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
+from PySide6.QtGui import QColor, QFocusEvent, QPainter, QPixmap
+from PySide6.QtWidgets import (
+    QAbstractScrollArea,
+    QListView,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+)
 
 from wan_studio.domain.checks import Level, Problem
 from wan_studio.models.clip_list_model import ClipRole
@@ -14,6 +20,15 @@ _MARKS: dict[Level, tuple[str, ToneName]] = {
     Level.WARNING: ("warning-circle", "warn"),
     Level.BLOCKER: ("x-circle", "bad"),
 }
+
+
+class ClipListView(QListView):
+    """A list of clips that leaves the choice of the clip to the user."""
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        """Take the keys; Qt's own lists would choose their first row here, and every page would follow."""
+        QAbstractScrollArea.focusInEvent(self, event)
+        self.viewport().update()
 
 
 class ClipRowDelegate(QStyledItemDelegate):

@@ -47,6 +47,7 @@ class MainWindow(QMainWindow):
         self.theme = theme
         self._pages: dict[Step, Page] = {}
         self._step = Step.PROJECTS
+        self._landed_on: Step | None = None
         self.setWindowTitle("Wan Studio")
         self.setMinimumSize(MINIMUM_WIDTH, MINIMUM_HEIGHT)
         self.resize(1360, 860)
@@ -224,10 +225,16 @@ class MainWindow(QMainWindow):
         self._rail_timer.start()
         next_step = Step.CLIPS if self.bench.session.project.clips else Step.GOAL
         self.go_to(next_step)
+        self._landed_on = next_step
 
     def _on_run_changed(self, watched: WatchedRun | None) -> None:
         self._strip.show_run(watched)
         self._renew_rail()
+        if watched is not None and watched.is_read and self._landed_on is not None:
+            # A project opens on its run where one is at work, unless the user went elsewhere meanwhile.
+            if watched.is_running and self._step is self._landed_on:
+                self.go_to(Step.MONITOR)
+            self._landed_on = None
 
     def _renew_rail(self) -> None:
         session = self.bench.session

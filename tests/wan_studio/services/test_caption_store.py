@@ -39,6 +39,7 @@ def test_no_file_is_an_empty_caption(tmp_path):
         ("ゆっくりと右へ回るカメラ".encode("cp932"), "cp932"),
         ("镜头慢慢地向右移动".encode("gb18030"), "gb18030"),
         ("La caméra tourne, été à la plage".encode("latin-1"), "cp1252"),
+        ("eine Frau läuft über die Straße".encode("latin-1"), "cp1252"),
         ("a camera turns".encode("utf-16-le"), "utf-16-le"),
         (b"\x81\xff\xfe\x00broken", ""),
     ],

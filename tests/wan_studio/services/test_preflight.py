@@ -1,8 +1,11 @@
+import shutil
+
 import msgspec
 import pytest
 
 from tests.media import make_video
 from wan_studio.domain.project import Project
+from wan_studio.paths import resource
 from wan_studio.services.clip_import import import_clips
 from wan_studio.services.preflight import run_preflight
 from wan_studio.services.preset_store import settings_for
@@ -46,6 +49,28 @@ def test_a_model_folder_that_lacks_a_part_stands_in_the_way(project, tmp_path, s
     assert not outcome.can_start
     assert "transformer_2" in outcome.blockers[0].text
     assert str(base) in outcome.blockers[0].text
+
+
+def test_a_missing_miniature_stands_in_the_way(project, tmp_path, stand_in_trainer, monkeypatch):
+    presets = resource("presets")
+    (tmp_path / "resources").mkdir()
+    shutil.copytree(presets, tmp_path / "resources" / "presets")
+    monkeypatch.setenv("WAN_STUDIO_RESOURCES", str(tmp_path / "resources"))
+    outcome = run_preflight(project, ProjectStore(tmp_path / "p"))
+    assert not outcome.can_start
+    assert any("miniature" in check.text for check in outcome.blockers)
+
+
+def test_every_caption_that_cannot_be_read_is_told_at_once(project, tmp_path, stand_in_trainer):
+    folder = tmp_path / "clips"
+    for name in ("a", "c"):
+        (folder / f"{name}.txt").write_bytes("été".encode("latin-1"))
+    make_video(folder / "c.mp4", frames=40, fps=20, width=64, height=48)
+    outcome = run_preflight(import_clips(project, [folder]), ProjectStore(tmp_path / "p"))
+    assert sorted(check.text.count("a.txt") - check.text.count("c.txt") for check in outcome.blockers) == [
+        -1,
+        1,
+    ]
 
 
 def test_a_missing_trainer_stands_in_the_way(project, tmp_path, monkeypatch):

@@ -94,6 +94,19 @@ def test_a_caption_is_written_beside_its_clip_shortly_after_typing(qtbot, open_w
     assert (clips_folder / "a.txt").read_text(encoding="utf-8") == "orbit around the [trigger]"
 
 
+def test_a_page_that_is_entered_shows_the_clip_that_was_chosen_before(qtbot, open_window, clips_folder):
+    (clips_folder / "c.txt").write_bytes("La caméra".encode("latin-1"))
+    chosen = open_window.bench.session.project.clips[2]
+    open_window.bench.session.select_clip(chosen.id)
+    for step in (Step.CAPTIONS, Step.TRIM, Step.CLIPS, Step.CAPTIONS):
+        open_window.go_to(step)
+        qtbot.wait(30)
+        assert open_window.bench.session.clip_id == chosen.id, step
+    page = open_window.page(Step.CAPTIONS)
+    assert page._name.whole_text == "c.mp4"
+    assert page._file.whole_text == str(clips_folder / "c.txt")
+
+
 def test_letters_typed_into_a_caption_do_not_trim(qtbot, open_window):
     open_window.go_to(Step.TRIM)
     open_window.go_to(Step.CAPTIONS)
@@ -186,6 +199,7 @@ def test_closing_the_window_leaves_the_trainer_and_the_next_window_shows_it(
     try:
         second.show()
         second.bench.open_project(project_store.folder)
+        qtbot.waitUntil(lambda: second.step is Step.MONITOR, timeout=8000)
         runs = second.bench.runs
         qtbot.waitUntil(lambda: runs.watched is not None and runs.watched.state.step > step, timeout=10000)
         assert runs.watched.run.path == run.path

@@ -14,6 +14,13 @@ class TriggerHighlighter(QSyntaxHighlighter):
     def __init__(self, document: QTextDocument) -> None:
         super().__init__(document)
         self._trigger = ""
+        self._drawn_with = tones()
+
+    def recolour(self) -> None:
+        """Take the scheme's colours, when they are others now."""
+        if tones() is not self._drawn_with:
+            self._drawn_with = tones()
+            self.rehighlight()
 
     def set_trigger(self, trigger: str) -> None:
         """Mark this word too."""

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from PySide6.QtCore import QItemSelectionModel, Qt, QTimer
+from PySide6.QtCore import QEvent, QItemSelectionModel, Qt, QTimer
 from PySide6.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
-    QListView,
     QPlainTextEdit,
     QSplitter,
     QStackedWidget,
@@ -25,7 +24,7 @@ from wan_studio.services.caption_store import write_caption
 from wan_studio.undo.edits import edit_project
 from wan_studio.views.actions import tip_with_key
 from wan_studio.views.captions.highlighter import TriggerHighlighter
-from wan_studio.views.clip_list import ClipRowDelegate
+from wan_studio.views.clip_list import ClipListView, ClipRowDelegate
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.player.player import Player, whole_strip
 from wan_studio.views.theme import GRID
@@ -98,6 +97,12 @@ class CaptionsPage(Page):
         self.save()
         self._player.playback.stop()
 
+    def changeEvent(self, event: QEvent) -> None:
+        """The placeholder's colours follow the scheme."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange and hasattr(self, "_highlighter"):
+            self._highlighter.recolour()
+
     def shut_down(self) -> None:
         """End the decoder."""
         self._player.shut_down()
@@ -151,7 +156,7 @@ class CaptionsPage(Page):
         self.add(self._stack, 1)
 
     def _build_list(self) -> QWidget:
-        self._list = QListView()
+        self._list = ClipListView()
         self._list.setModel(self._model)
         self._list.setItemDelegate(ClipRowDelegate(self._list))
         self._list.setAccessibleName("Clips")
@@ -216,7 +221,7 @@ class CaptionsPage(Page):
         self._stack.setCurrentIndex(1 if self.session.project.clips else 0)
         self._clip_id = clip_id
         clip = self.session.clip
-        if clip is None:
+        if clip is None or clip.id != clip_id:
             return
         at = self._model.row_of(clip_id)
         if at >= 0 and self._list.currentIndex().row() != at:

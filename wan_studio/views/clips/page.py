@@ -25,6 +25,7 @@ from wan_studio.domain.frame_sampling import sample_frames
 from wan_studio.domain.project import ProjectClip
 from wan_studio.models.clip_list_model import ClipListModel, ClipRole
 from wan_studio.undo.edits import edit_project
+from wan_studio.views.clip_list import ClipListView
 from wan_studio.views.clips.delegate import LEVEL_ICONS, LEVEL_TONES, TILE, ClipDelegate
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID
@@ -231,7 +232,7 @@ class ClipsPage(Page):
     def _build(self) -> None:
         self.header_tools.addWidget(button("Add clips…", self.add_files, icon_name="plus"))
         self.header_tools.addWidget(button("Add folder…", self.add_folder, icon_name="folder-plus"))
-        self._grid = QListView()
+        self._grid = ClipListView()
         self._grid.setModel(self._model)
         self._grid.setItemDelegate(ClipDelegate(self._grid))
         self._grid.setViewMode(QListView.ViewMode.IconMode)

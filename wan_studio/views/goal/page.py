@@ -175,7 +175,7 @@ class GoalPage(Page):
         )
         settings = project.settings
         self._needs.setText(
-            "You will need 10 to 30 clips of 3 to 8 seconds. The preset trains "
+            "You will need 10 to 30 clips of 3 to 8 seconds. The settings train "
             f"{settings.training.steps} steps at rank {settings.target.rank} "
             f"with {settings.datasets.num_frames} frames; all of it can be changed on the Training page."
         )

@@ -94,7 +94,7 @@ class HardwarePage(Page):
         self._model_note = label("", "warn", wrap=True)
         words = label(
             "The same network in small, shipped with the app. It trains on a CPU in minutes; its pictures are "
-            "coloured noise, but every step from clips to files is the real one.",
+            "small and blurred, but every step from clips to files is the real one.",
             "muted",
             wrap=True,
         )

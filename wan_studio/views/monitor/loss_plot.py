@@ -93,6 +93,9 @@ class LossPlot(pg.PlotWidget):
         item.showGrid(x=False, y=True, alpha=0.15)
         item.getViewBox().setDefaultPadding(0.03)
         item.setMouseEnabled(x=True, y=False)
+        for name in ("left", "bottom"):
+            # Once, before the labels: later this call itself would scale the numbers, by a factor that nothing shows.
+            item.getAxis(name).enableAutoSIPrefix(enable=False)
         self.restyle()
 
     @property
@@ -108,7 +111,6 @@ class LossPlot(pg.PlotWidget):
             axis = item.getAxis(name)
             axis.setPen(QColor(tones().line))
             axis.setTextPen(tone("muted"))
-            axis.enableAutoSIPrefix(enable=False)
             axis.setTickFont(numeric_font(9.5))
             axis.setStyle(tickLength=-4, hideOverlappingLabels=True)
         style = {"color": tones().muted, "font-size": "10pt"}

@@ -27,6 +27,7 @@ from wan_studio.views.monitor.rate_row import RateRow
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID, expert_label, fixed_font, numeric_font
 from wan_studio.views.widgets import (
+    ElidedLabel,
     EmptyState,
     Expander,
     IconLabel,
@@ -138,7 +139,8 @@ class MonitorPage(Page):
     def _build_status(self) -> QFrame:
         self._icon = IconLabel("clock", "muted", 24)
         self._headline = label("", "section")
-        self._phase = label("", "muted")
+        # It may name a whole caption, which must not widen the page.
+        self._phase = ElidedLabel("", "muted")
         self._phase.setFont(numeric_font())
         self._bar = QProgressBar()
         self._bar.setTextVisible(False)
@@ -170,7 +172,8 @@ class MonitorPage(Page):
         titles.setSpacing(0)
         titles.addWidget(self._headline)
         titles.addWidget(self._phase)
-        head = row(self._icon, titles, None, self._pause, self._save, self._preview, self._stop)
+        head = row(self._icon, titles, self._pause, self._save, self._preview, self._stop)
+        head.setStretch(1, 1)
         below = row(self._answer, None, self._rate, gap=2 * GRID)
         return card(head, self._bar, grid, below, gap=GRID + 4)
 
@@ -229,8 +232,8 @@ class MonitorPage(Page):
             words = f"Training, {expert_label(state.expert).lower()} expert"
         self._icon.show_icon(icon_name, tone_name)
         self._headline.setText(words)
-        self._phase.setText(_phase_text(state))
-        self._phase.setVisible(bool(self._phase.text()))
+        self._phase.set_text(_phase_text(state))
+        self._phase.setVisible(bool(self._phase.whole_text))
         self._show_bar(watched)
         facts = self._facts
         facts["Step"].setText(f"{state.step} of {state.total_steps}" if state.total_steps else "–")
@@ -347,6 +350,8 @@ def _phase_text(state: RunState) -> str:
             text += f" {phase.done} of {phase.total} {phase.unit}".rstrip()
         if phase.message:
             text += f" ({phase.message})"
+        if phase.seconds_left is not None and state.outcome is Outcome.RUNNING:
+            text += f", {duration(phase.seconds_left)} left"
         parts.append(text)
     return ", ".join(parts)
 

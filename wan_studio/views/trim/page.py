@@ -12,7 +12,6 @@ from PySide6.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
-    QListView,
     QRadioButton,
     QStackedWidget,
     QVBoxLayout,
@@ -29,7 +28,7 @@ from wan_studio.domain.project import ProjectClip
 from wan_studio.models.clip_list_model import ClipListModel, ClipRole
 from wan_studio.undo.edits import edit_project
 from wan_studio.views.actions import tip_with_key
-from wan_studio.views.clip_list import ClipRowDelegate
+from wan_studio.views.clip_list import ClipListView, ClipRowDelegate
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.player.player import Player, Strip, whole_strip
 from wan_studio.views.player.transport import Transport
@@ -224,7 +223,7 @@ class TrimPage(Page):
         set_out = button("Set out", self.set_out, tip=tip_with_key("trim.set_out"))
         fit = button("Fit", self.fit_to_trained_length, tip=tip_with_key("trim.fit"))
         reset = button("Use the whole clip", self._reset, role="link")
-        self._list = QListView()
+        self._list = ClipListView()
         self._list.setModel(self._model)
         self._list.setItemDelegate(ClipRowDelegate(self._list))
         self._list.setAccessibleName("Clips")
@@ -275,6 +274,7 @@ class TrimPage(Page):
             self._show_points(("", ""), ("", ""), ("", ""))
             self._readout.setText("")
             self._warning.setText("")
+            self._where.setText("")
             return
         self._trim = _valid_trim(clip, self._source)
         self._renew_strip(self._trim.start_frame)

@@ -58,6 +58,12 @@ def test_every_field_of_the_settings_has_exactly_one_place_in_the_window():
     assert not set(placed) & set(ELSEWHERE)
 
 
+def test_a_resolution_beyond_the_usual_ones_stands_at_its_place_in_the_row(page):
+    boxes = page.row("datasets.resolutions").findChildren(QCheckBox)
+    boxes.sort(key=lambda box: box.parentWidget().layout().indexOf(box))
+    assert [int(box.text()) for box in boxes] == [64, 256, 512, 768, 1024]
+
+
 def test_every_field_takes_values_of_its_kind_and_words_its_rule_where_it_can_be_wrong():
     for spec in (*FIELDS, *SAMPLE_FIELDS):
         _check_spec(spec)
