@@ -24,7 +24,7 @@ from trainer.protocol.run_folder import RunFolder, lora_file_name
 from trainer.recipes.cache_dataset import cache_latents, cache_prompts, preview_condition_key
 from trainer.recipes.export_lora import checkpoint_step
 from trainer.recipes.run_context import RunContext, open_context
-from trainer.runtime.control import Control
+from trainer.runtime.control import Control, StopRequested
 from trainer.runtime.device import choose_device, compute_dtype, release_memory
 from trainer.runtime.reporter import Reporter
 
@@ -118,6 +118,7 @@ def render_previews(
         for number, (row, own) in enumerate(zip(sample.rows, settings, strict=True)):
 
             def on_step(done: int, _: int, before: int = before, row: SampleRow = row) -> None:
+                context.control.raise_if_stopped()
                 report.progress(before + done, row.prompt)
 
             before += own.steps
@@ -127,6 +128,9 @@ def render_previews(
                 files = write_preview(
                     source.folder(context.run), number, frames, PREVIEW_FRAMES_PER_SECOND, told
                 )
+            except StopRequested:
+                # Whoever called sees `control.stop`; what is finished stays.
+                break
             except (TrainerError, RuntimeError, ValueError, OSError) as error:
                 # RuntimeError: torch's, of which running out of memory is one.
                 context.reporter.warn(

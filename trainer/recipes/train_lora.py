@@ -147,18 +147,29 @@ def train(parts: Parts, first_step: int) -> int:
                 change_learning_rate(parts, control.learning_rate)
                 control.learning_rate = None
             last = done == total
-            if last or is_due(done, job.save.every) or control.save or control.stop or control.pause:
+            saved = last or is_due(done, job.save.every) or control.save or control.stop or control.pause
+            if saved:
                 save(parts, done)
-            if (last and job.advanced.validation_every) or is_due(done, job.advanced.validation_every):
-                with averaged(parts):
-                    validate(parts.context, parts.experts, parts.turns.experts, done)
-            if control.preview or (last and job.sample.every) or is_due(done, job.sample.every):
-                preview(parts, done)
+            if not control.stop:
+                look_at_progress(parts, done, last=last)
+            if control.stop and not saved:
+                # The stop came while previews were made.
+                save(parts, done)
             if control.pause:
                 pause(parts, done)
             if control.stop:
                 return done
     return total
+
+
+def look_at_progress(parts: Parts, done: int, *, last: bool) -> None:
+    """Validate and preview when due, asked for, or at the end."""
+    job = parts.context.job
+    if (last and job.advanced.validation_every) or is_due(done, job.advanced.validation_every):
+        with averaged(parts):
+            validate(parts.context, parts.experts, parts.turns.experts, done)
+    if parts.context.control.preview or (last and job.sample.every) or is_due(done, job.sample.every):
+        preview(parts, done)
 
 
 def is_due(step: int, every: int) -> bool:

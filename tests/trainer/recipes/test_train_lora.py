@@ -25,6 +25,7 @@ from trainer.protocol.events import (
 )
 from trainer.protocol.job import Expert, JobSpec
 from trainer.protocol.run_folder import EventReader, RunFolder
+from trainer.recipes import render_previews as previews
 from trainer.recipes import train_lora as recipe
 from trainer.runtime.control import Control
 from trainer.runtime.device import choose_device
@@ -280,6 +281,22 @@ def test_previews_are_videos_of_the_chosen_frames_and_a_failing_one_only_warns(m
     events = broken.go()
     assert "preview" in of_type(events, Warned)[-1].message.lower()
     assert of_type(events, RunFinished)[-1].reason == "completed"
+
+
+def test_a_stop_does_not_wait_for_the_previews_and_still_saves(make_run, monkeypatch):
+    sample = {"every": 2, "at_start": False, "steps": 4, "rows": (preview_row(), preview_row(prompt="still"))}
+    run = make_run(training={"steps": 6}, save={"every": 100}, sample=sample)
+    predict = previews.render_row
+
+    def stop_while_rendering(*arguments):
+        run.folder.send(Stop())
+        return predict(*arguments)
+
+    monkeypatch.setattr(previews, "render_row", stop_while_rendering)
+    events = run.go()
+    assert not of_type(events, PreviewSaved)
+    assert [event.step for event in of_type(events, CheckpointSaved)] == [2]
+    assert of_type(events, RunFinished)[-1].reason == "stopped"
 
 
 def test_the_second_run_finds_everything_cached(make_run, monkeypatch):

