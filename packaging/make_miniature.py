@@ -1,4 +1,4 @@
-"""Train the miniature that ships in resources/miniature, on a GPU, in about ten minutes.
+"""Train the miniature that ships in resources/miniature, in the time that it is given; made for a GPU.
 
     python packaging/make_miniature.py --out build/miniature --minutes 9
 

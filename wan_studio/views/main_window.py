@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import msgspec
-from PySide6.QtCore import QByteArray, Qt, QTimer
+from PySide6.QtCore import QByteArray, QSize, Qt, QTimer
 from PySide6.QtGui import (
     QAction,
     QActionGroup,
@@ -50,7 +50,8 @@ class MainWindow(QMainWindow):
         self._landed_on: Step | None = None
         self.setWindowTitle("Wan Studio")
         self.setMinimumSize(MINIMUM_WIDTH, MINIMUM_HEIGHT)
-        self.resize(1360, 860)
+        # No larger than the screen: on a small one the primary action would lie beyond its edge.
+        self.resize(QSize(1360, 860).boundedTo(self.screen().availableSize()))
         self.setAcceptDrops(True)
         self.actions_table = ActionTable(self)
         self._build_frame()
