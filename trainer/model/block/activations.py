@@ -49,13 +49,17 @@ class KeptInPlace:
         return handle
 
 
+TENSOR = object()
+"""Stands for a tensor that waits elsewhere."""
+
+
 class Shape(NamedTuple):
     """How a kept value is put together from its tensors.
 
     Attributes:
         name: Of the value.
         kernel: Of attention; None for a plain tensor.
-        saved: Of attention, what its gradient needs: None stands for a tensor.
+        saved: Of attention, what its gradient needs: `TENSOR` stands for a tensor.
     """
 
     name: str
@@ -71,7 +75,7 @@ def taken_apart(values: Mapping[str, Tensor | Attended]) -> tuple[list[Tensor], 
         if isinstance(value, Attended):
             tensors.append(value.out_BLhd)
             tensors += [one for one in value.saved if isinstance(one, Tensor)]
-            others = tuple(None if isinstance(one, Tensor) else one for one in value.saved)
+            others = tuple(TENSOR if isinstance(one, Tensor) else one for one in value.saved)
             shapes.append(Shape(name, value.kernel, others))
         else:
             tensors.append(value)
@@ -88,6 +92,6 @@ def put_together(tensors: Iterable[Tensor], shapes: Iterable[Shape]) -> Values:
         if shape.kernel is None:
             values[shape.name] = first
         else:
-            saved = tuple(next(rest) if one is None else one for one in shape.saved)
+            saved = tuple(next(rest) if one is TENSOR else one for one in shape.saved)
             values[shape.name] = Attended(first, shape.kernel, saved)
     return values
