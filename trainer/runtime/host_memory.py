@@ -3,6 +3,7 @@
 import mmap
 import weakref
 from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +50,8 @@ class HostBuffer:
 def _pin(address: int, byte_count: int) -> str:
     """Why the memory could not be pinned; empty when it is."""
     try:
-        code = int(torch.cuda.cudart().cudaHostRegister(address, byte_count, _PORTABLE))
+        cudart: Any = torch.cuda.cudart()
+        code = int(cudart.cudaHostRegister(address, byte_count, _PORTABLE))
     except (RuntimeError, AssertionError) as error:
         return str(error)
     if code == 0:
@@ -65,4 +67,5 @@ def _unpin(address: int, _whole: Tensor) -> None:
     # With an error that CUDA does not recover from, the process is about to end.
     with suppress(RuntimeError):
         torch.cuda.synchronize()
-        torch.cuda.cudart().cudaHostUnregister(address)
+        cudart: Any = torch.cuda.cudart()
+        cudart.cudaHostUnregister(address)

@@ -69,10 +69,14 @@ def test_the_same_without_streams():
 @pytest.mark.parametrize("copies", [CopiesThatDoNotWait, CopiesNobodyWaitsFor])
 def test_streams_that_do_not_wait_for_each_other_are_found_out(copies, streams):
     """The tests above could not fail otherwise."""
-    with pytest.raises(RaceError), streams:
+
+    def some_steps():
         store = store_of(streams, copies)
         for _ in range(3):
             check_backward(store, forward(store))
+
+    with pytest.raises(RaceError), streams:
+        some_steps()
 
 
 def test_a_store_that_is_off_keeps_the_tensors_themselves():
@@ -184,11 +188,14 @@ def test_steps_without_a_backward_pass_leave_nothing_behind(streams, fetched):
 def test_memory_of_what_nobody_fetches_is_not_used_again_during_the_copy():
     """Of a block that was called back, or not yet given up, when its step broke off."""
     early = Streams(late=False)
-    with pytest.raises(RaceError, match="freed during a copy"), early:
-        store = store_of(early, CopiesThatGuardNothing)
-        handles = forward(store)
+
+    def a_step_that_breaks_off():
+        handles = forward(store_of(early, CopiesThatGuardNothing))
         handles.clear()
-        torch.zeros(1) + 1
+        torch.zeros(1)
+
+    with pytest.raises(RaceError, match="freed during a copy"), early:
+        a_step_that_breaks_off()
 
 
 def test_ram_that_nobody_uses_is_given_up_on_demand():

@@ -136,10 +136,14 @@ def test_blocks_in_any_order_are_the_right_ones(resident, ring, streams):
 @pytest.mark.parametrize("resident", [0, 5])
 def test_streams_that_do_not_wait_for_each_other_are_found_out(copies, resident, streams):
     """The tests above could not fail otherwise."""
-    with pytest.raises(RaceError), streams:
+
+    def some_steps():
         models, _, _ = two_models(resident, 2, streams, copies)
         for turn in (0, 1, 0):
             training_step(models[turn], X)
+
+    with pytest.raises(RaceError), streams:
+        some_steps()
 
 
 def test_a_block_that_was_not_waited_for_is_not_there(monkeypatch):
