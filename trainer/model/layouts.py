@@ -66,18 +66,15 @@ class BaseModel:
         Raises:
             BaseModelError: a file is damaged or of another model.
         """
-        files = self.parts[EXPERT_PARTS[expert]]
-        return open_expert(files.place, files.weights, _config(files))
+        return _expert_source(self.parts[EXPERT_PARTS[expert]])
 
     def vae_source(self) -> WeightSource:
         """The VAE's weights under the names of `AutoencoderKLWan`; raises as `expert_source`."""
-        files = self.parts[Part.VAE]
-        return open_vae(files.place, files.weights, _config(files))
+        return _vae_source(self.parts[Part.VAE])
 
     def text_source(self) -> WeightSource:
         """The text encoder's weights under the names of `UMT5EncoderModel`; raises as `expert_source`."""
-        files = self.parts[Part.TEXT]
-        return open_text_encoder(files.place, files.weights, _config(files))
+        return _text_source(self.parts[Part.TEXT])
 
 
 def open_base(model: ModelSection | str) -> BaseModel:
@@ -157,6 +154,7 @@ def _find_at(base: Path, wanted: Collection[Part]) -> FoundParts:
 
 def _base_model(base: Path, found: FoundParts, named: Mapping[Part, PartFiles]) -> BaseModel:
     parts = {part: named.get(part) or found.parts[part] for part in Part}
+    _check_loose(parts)
     text = parts[Part.TEXT]
     # A tokenizer of its own goes with an encoder that was named: the base's may be of another vocabulary.
     own = found.tokenizer if Part.TEXT not in named else None
@@ -167,7 +165,7 @@ def _base_model(base: Path, found: FoundParts, named: Mapping[Part, PartFiles]) 
     experts_print = fingerprint_of(
         [pair for part in (Part.HIGH, Part.LOW) for pair in _labelled(part, parts[part])]
     )
-    opened = BaseModel(
+    return BaseModel(
         folder=base,
         boundary_ratio=found.boundary_ratio,
         fingerprint=digest(experts_print, vae_print, text_print),
@@ -177,29 +175,37 @@ def _base_model(base: Path, found: FoundParts, named: Mapping[Part, PartFiles]) 
         tokenizer=tokenizer,
         scheduler=found.scheduler,
     )
-    _check_together(opened)
-    return opened
 
 
-def _check_together(base: BaseModel) -> None:
-    """That single files are what they were taken for, and fit each other."""
-    high, low = base.parts[Part.HIGH], base.parts[Part.LOW]
-    if high.weights == low.weights:
-        raise SameExpertError(high.place)
-    # Folders in the diffusers layout were checked by their configs.
-    loose = [part for part, files in base.parts.items() if files.folder is None]
+def _check_loose(parts: Mapping[Part, PartFiles]) -> None:
+    """That files which no diffusers folder vouches for are what they were taken for, and fit each other."""
+    if parts[Part.HIGH].weights == parts[Part.LOW].weights:
+        raise SameExpertError(parts[Part.HIGH].place)
+    loose = [part for part, files in parts.items() if files.folder is None]
     if Part.VAE in loose:
-        base.vae_source()
-    text_width = base.text_source().config.get("d_model") if Part.TEXT in loose else None
-    for expert, part in EXPERT_PARTS.items():
+        _vae_source(parts[Part.VAE])
+    text_width = _text_source(parts[Part.TEXT]).config.get("d_model") if Part.TEXT in loose else None
+    for part in EXPERT_PARTS.values():
         if part not in loose and text_width is None:
             continue
-        wanted_width = base.expert_source(expert).config.get("text_dim")
+        wanted_width = _expert_source(parts[part]).config.get("text_dim")
         if text_width is not None and wanted_width != text_width:
             raise PartNotLoadedError(
-                base.parts[Part.TEXT].place,
+                parts[Part.TEXT].place,
                 f"it makes {text_width} numbers of a token, and the {part.words} wants {wanted_width}",
             )
+
+
+def _expert_source(files: PartFiles) -> WeightSource:
+    return open_expert(files.place, files.weights, _config(files))
+
+
+def _vae_source(files: PartFiles) -> WeightSource:
+    return open_vae(files.place, files.weights, _config(files))
+
+
+def _text_source(files: PartFiles) -> WeightSource:
+    return open_text_encoder(files.place, files.weights, _config(files))
 
 
 def _config(files: PartFiles) -> dict[str, Any] | None:

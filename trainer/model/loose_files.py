@@ -79,7 +79,7 @@ def _pair_with(base: Path, wanted: Sequence[Part]) -> dict[Part, Path]:
     problem = _problem_of(tensors)
     if problem is not None:
         raise problem
-    own = expert_of(base)
+    own = expert_of(base) or (wanted[0] if len(wanted) == 1 else None)
     if own is None:
         raise UnknownExpertError(base)
     files = {own: base}
