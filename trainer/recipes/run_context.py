@@ -44,7 +44,7 @@ def open_context(
     return RunContext(
         run=run,
         job=job,
-        base=open_base(job.model.base),
+        base=open_base(job.model),
         cache=TensorCache(Path(job.cache_folder)),
         device=device,
         reporter=reporter,
