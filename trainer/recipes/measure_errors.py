@@ -127,7 +127,12 @@ def measure_stack(plan: StackPlan, modes: Iterable[Mode] = MODES) -> list[StackE
 
 
 def measure_linear(
-    shape: tuple[int, int], rank: int, spectrum: float = SPECTRUM, modes: Sequence[Mode] = MODES, *, seed: int = 0
+    shape: tuple[int, int],
+    rank: int,
+    spectrum: float = SPECTRUM,
+    modes: Sequence[Mode] = MODES,
+    *,
+    seed: int = 0,
 ) -> list[LinearErrors]:
     """Relative errors of each mode in one linear (O, I); on the CPU, in float32.
 
@@ -200,7 +205,9 @@ def _make_model(plan: StackPlan) -> WanTransformer3DModel:
     model.requires_grad_(False)
     with torch.no_grad():
         for path, module in model.named_modules():
-            if not isinstance(module, nn.Linear) or not (path.startswith("blocks") or "text_embedder" in path):
+            if not isinstance(module, nn.Linear) or not (
+                path.startswith("blocks") or "text_embedder" in path
+            ):
                 continue
             weight = realistic_weight((module.out_features, module.in_features), generator, plan.spectrum)
             if _LOUD_LAYERS.search(path):
@@ -274,9 +281,7 @@ def _inputs(plan: StackPlan, seed: int) -> dict[str, Tensor]:
     }
 
 
-def _run(
-    model: WanTransformer3DModel, plan: StackPlan, block_inputs: list[tuple[Any, ...]] | None
-) -> _Pass:
+def _run(model: WanTransformer3DModel, plan: StackPlan, block_inputs: list[tuple[Any, ...]] | None) -> _Pass:
     """One pass with a LoRA that acts, and each block alone on the inputs given (its own if None)."""
     add_lora(model, LoraSettings(rank=_LORA_RANK), plan.seed)
     generator = torch.Generator().manual_seed(plan.seed + 100)
@@ -284,9 +289,7 @@ def _run(
         noise = torch.randn(parameter.shape, generator=generator) * 0.2 / parameter.shape[-1] ** 0.5
         parameter.data.add_(noise.to(parameter.device))
     seen: list[tuple[Any, ...]] = []
-    hooks = [
-        block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs)) for block in model.blocks
-    ]
+    hooks = [block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs)) for block in model.blocks]
     prediction = model(**_inputs(plan, plan.seed), return_dict=False)[0]
     for hook in hooks:
         hook.remove()
