@@ -25,7 +25,7 @@ _UNKNOWN = ("weight_scale_2", "pre_quant_scale")
 _FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _FORMATS = ("float8_e4m3fn", "float8_e5m2")
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, *_FLOAT8)
-_ELEMENTS_AT_ONCE = 2**20
+_ELEMENTS_AT_ONCE = 2**23
 _FORMAT_HINT = "Choose the model's fp16, bf16 or fp8_scaled file."
 
 
