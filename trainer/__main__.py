@@ -1,4 +1,4 @@
-"""``python -m trainer run | resume | export | preview | lora``: argv to recipe, errors to exit codes."""
+"""``python -m trainer run | resume | export | preview | lora | measure``: argv to recipe, errors to exit codes."""
 
 import argparse
 import contextlib
@@ -17,6 +17,7 @@ from trainer.protocol.job import JobSpec
 from trainer.protocol.run_folder import RunFolder, RunLockedError, read_job_file
 from trainer.protocol.wire import WireError
 from trainer.recipes.lora_verb import add_export_options, add_lora_verb, run_tool
+from trainer.recipes.measure_verb import add_measure_options, run_measure
 from trainer.runtime.control import Control
 from trainer.runtime.reporter import Reporter
 
@@ -71,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     preview.set_defaults(verb=_preview)
 
     add_lora_verb(verbs, _lora)
+
+    measure = verbs.add_parser("measure", help="seconds, memory and precision of training steps here")
+    add_measure_options(measure)
+    measure.set_defaults(verb=_measure)
     return parser
 
 
@@ -184,6 +189,10 @@ def _finite(text: str) -> float:
 
 def _lora(options: argparse.Namespace) -> int:
     return _printed(lambda: run_tool(options))
+
+
+def _measure(options: argparse.Namespace) -> int:
+    return _printed(lambda: run_measure(options))
 
 
 def _printed(work: Callable[[], Sequence[object]]) -> int:
