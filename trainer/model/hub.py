@@ -1,6 +1,5 @@
 """Bases named by their repository on the Hugging Face Hub: from the local cache, else downloaded."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,6 @@ NEEDED = (
 
 # Lost connections are errors of the HTTP client, which is another one from version to version.
 _ClientError: Any = HfHubHTTPError.__bases__[0]
-
-
-def is_hub_name(base: str) -> bool:
-    """Whether a base can be the name of a repository, such as ``Wan-AI/Wan2.2-I2V-A14B-Diffusers``."""
-    return re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", base) is not None
 
 
 def cached_folder(repository: str) -> Path | None:

@@ -28,11 +28,12 @@ from trainer.model.base_parts import (
 )
 from trainer.model.diffusers_folder import INDEX_FILE, find_in_diffusers_folder
 from trainer.model.fingerprints import digest, fingerprint_of
-from trainer.model.hub import cached_folder, downloaded_folder, is_hub_name
+from trainer.model.hub import cached_folder, downloaded_folder
 from trainer.model.loose_files import find_loose
 from trainer.model.prompt_tokenizer import find_tokenizer
 from trainer.model.release_folder import find_in_release_folder, is_release_folder
 from trainer.model.weight_source import WeightSource, open_expert, open_text_encoder, open_vae
+from trainer.protocol.base_names import is_hub_name
 from trainer.protocol.job import MINIATURE, Expert, ModelSection
 
 

@@ -25,6 +25,7 @@ _UNKNOWN = ("weight_scale_2", "pre_quant_scale")
 _FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _FORMATS = ("float8_e4m3fn", "float8_e5m2")
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, *_FLOAT8)
+_ELEMENTS_AT_ONCE = 2**23
 _FORMAT_HINT = "Choose the model's fp16, bf16 or fp8_scaled file."
 
 
@@ -54,7 +55,7 @@ class StoredWeight:
         stored = self.file.read(self.name)
         if not self.scale:
             return stored.to(torch.bfloat16) if stored.dtype in _FLOAT8 else stored
-        return _scaled(stored, self.file.read(self.scale)).to(torch.bfloat16)
+        return _scaled(stored, self.file.read(self.scale))
 
 
 def stored_weights(file: TensorFile) -> dict[str, StoredWeight]:
@@ -84,15 +85,21 @@ def stored_weights(file: TensorFile) -> dict[str, StoredWeight]:
 
 
 def _scaled(values: Tensor, scale: Tensor) -> Tensor:
-    """``values * scale`` in float32: one scale for all, for each row, or for each block within a row."""
-    wide, scale = values.float(), scale.float()
-    if scale.numel() == 1:
-        return wide * scale.reshape(())
-    rows = wide.shape[0]
-    if scale.shape[0] == rows and scale.numel() == rows:
-        return wide * scale.reshape(rows, *(1 for _ in wide.shape[1:]))
-    blocks = scale.reshape(rows, -1, 1)
-    return (wide.reshape(rows, blocks.shape[1], -1) * blocks).reshape(wide.shape)
+    """``values * scale``, computed in float32 and rounded to bfloat16.
+
+    The scale may be one for all, one for each row, or one for each block within a row.
+    """
+    rows = values.shape[0]
+    # (rows or 1, blocks, 1), against rows that are divided into their blocks.
+    scale = scale.float().reshape(1 if scale.numel() == 1 else rows, -1, 1)
+    blocks = values.reshape(rows, scale.shape[1], -1)
+    scaled = torch.empty(blocks.shape, dtype=torch.bfloat16)
+    # Some rows at a time: the whole in float32 would be four times the file's size, and slower.
+    step = max(1, _ELEMENTS_AT_ONCE * rows // max(1, values.numel()))
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        scaled[part] = blocks[part].float().mul_(scale if scale.shape[0] == 1 else scale[part])
+    return scaled.reshape(values.shape)
 
 
 def _check_formats(file: TensorFile) -> None:

@@ -8,8 +8,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundEr
 
 from trainer.model import hub
 from trainer.model.base_errors import DamagedFileError, HubError
-from trainer.model.hub import is_hub_name
 from trainer.model.layouts import open_base
+from trainer.protocol.base_names import is_hub_name
 
 NAME = "Wan-AI/Wan2.2-I2V-A14B-Diffusers"
 

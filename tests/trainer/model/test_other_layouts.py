@@ -8,10 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests import base_layouts as layouts
+from trainer.model import stored_weights
 from trainer.model.base_errors import NoTokenizerError
 from trainer.model.layouts import expert_config, open_base
 from trainer.model.load import load_expert, load_text_encoder, load_vae, sampling_scheduler
 from trainer.model.miniature import MiniatureConfig, build_miniature
+from trainer.model.stored_weights import _scaled
 from trainer.model.text import encode_prompts
 from trainer.model.vae import decode_latents, encode_clip
 from trainer.protocol.job import Expert, ModelSection
@@ -171,11 +173,19 @@ def test_an_expert_from_scaled_float8_stays_within_a_twentieth_of_its_outputs_sp
 
 
 def test_scales_in_blocks_within_the_rows_multiply_their_own_block():
-    from trainer.model.stored_weights import _scaled
-
     values = torch.ones(2, 8).to(torch.float8_e4m3fn)
     scale = torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]])
     assert _scaled(values, scale).tolist() == [[1.0] * 4 + [2.0] * 4, [3.0] * 4 + [4.0] * 4]
+
+
+@pytest.mark.parametrize("scale_shape", [(), (1,), (7,), (7, 1)])
+@pytest.mark.parametrize("at_once", [1, 20, 2**20])
+def test_scaling_some_rows_at_a_time_changes_nothing(monkeypatch, scale_shape, at_once):
+    monkeypatch.setattr(stored_weights, "_ELEMENTS_AT_ONCE", at_once)
+    values = torch.randn(7, 6).to(torch.float8_e4m3fn)
+    scale = torch.rand(scale_shape) + 0.1
+    expected = values.float() * (scale.reshape(7, 1) if scale.numel() == 7 else scale.reshape(()))
+    assert torch.equal(_scaled(values, scale), expected.bfloat16())
 
 
 def test_a_config_is_derived_from_the_shapes_of_a_file_that_brings_none(comfy, half_base):
