@@ -20,6 +20,8 @@ from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.model.frozen.linear import described_weights
+
 ADAPTER = "default"
 LOKR_PARTS = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b")
 MAGNITUDE = "lora_magnitude_vector"
@@ -73,7 +75,7 @@ Layer = LoraLayer | KroneckerLinear
 
 def put_lora(transformer: WanTransformer3DModel, config: LoraConfig, seed: int) -> None:
     """LoRA or DoRA on the config's targets: A Kaiming uniform, B zero, DoRA's magnitudes those of the base."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), described_weights():
         transformer.add_adapter(config, ADAPTER)
     generator = torch.Generator().manual_seed(seed)
     for _, layer in lora_layers(transformer):
@@ -90,7 +92,7 @@ def put_lora(transformer: WanTransformer3DModel, config: LoraConfig, seed: int) 
 
 def put_lokr(transformer: WanTransformer3DModel, config: LoKrConfig, seed: int, dropout: float) -> None:
     """LoKr on the config's targets: the first factor Kaiming uniform, the second zero."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), described_weights():
         KroneckerModel(transformer, config, ADAPTER)
     generator = torch.Generator().manual_seed(seed)
     for _, layer in lora_layers(transformer):
@@ -153,7 +155,8 @@ def has_dropout(layer: Layer) -> bool:
 
 def base_weight(layer: Layer) -> Tensor:
     """The frozen weight below the LoRA, (O, I)."""
-    return layer.get_base_layer().get_parameter("weight").detach()
+    # Not by get_parameter: a frozen linear's weight is none, but made when it is asked for.
+    return layer.get_base_layer().weight.detach()
 
 
 def row_norms(weight_OI: Tensor, change_OI: Tensor | None = None) -> Tensor:
