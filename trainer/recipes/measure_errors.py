@@ -7,6 +7,7 @@ weights and inputs are made, and what that agrees with, is said in `trainer.mode
 # B batch, N tokens, C channels, T latent frames, H/W latent height and width, L text rows, D text width
 # I input width, O output width
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -222,14 +223,25 @@ def _make_model(plan: StackPlan) -> WanTransformer3DModel:
     return model.to(plan.device)
 
 
+def _copy(base: WanTransformer3DModel, dtype: torch.dtype) -> WanTransformer3DModel:
+    """A copy in the computing type, but for the parts that the model wants in float32."""
+    model = copy.deepcopy(base)
+    kept: Any = model._keep_in_fp32_modules  # noqa: SLF001 - said nowhere else
+    for name, parameter in model.named_parameters():
+        if not any(part in name.split(".") for part in kept):
+            parameter.data = parameter.data.to(dtype)
+    return model
+
+
 def _stored(
     base: WanTransformer3DModel, mode: Mode, plan: StackPlan, statistics: InputStatistics | None
 ) -> WanTransformer3DModel:
     """A copy of the model whose blocks' linears are frozen weights, in the computing type."""
-    model = _make_model(plan).to(plan.dtype)
-    for index, (block, plain) in enumerate(zip(model.blocks, base.blocks, strict=True)):
+    model = _copy(base, plan.dtype)
+    for index, block in enumerate(model.blocks):
         for name, paths in FUSED.items():
-            linears: list[Any] = [plain.get_submodule(path) for path in paths]
+            # From the base: its weights were not rounded to the computing type.
+            linears: list[Any] = [base.blocks[index].get_submodule(path) for path in paths]
             frozen = quantized(
                 torch.cat([linear.weight for linear in linears]),
                 mode,
@@ -254,7 +266,7 @@ def _put(block: nn.Module, linears: dict[str, nn.Linear], frozen: FrozenWeight, 
 def _gather(base: WanTransformer3DModel, plan: StackPlan) -> InputStatistics:
     """Input statistics of the model as it is."""
     statistics = InputStatistics("")
-    model = _make_model(plan).to(plan.dtype)
+    model = _copy(base, plan.dtype)
     for index, block in enumerate(model.blocks):
         for name, paths in FUSED.items():
             block.get_submodule(paths[0]).register_forward_pre_hook(_feeder(statistics, f"{index}.{name}"))
@@ -289,7 +301,10 @@ def _run(model: WanTransformer3DModel, plan: StackPlan, block_inputs: list[tuple
         noise = torch.randn(parameter.shape, generator=generator) * 0.2 / parameter.shape[-1] ** 0.5
         parameter.data.add_(noise.to(parameter.device))
     seen: list[tuple[Any, ...]] = []
-    hooks = [block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs)) for block in model.blocks]
+    hooks = [
+        block.register_forward_pre_hook(lambda _, inputs: seen.append(_detached(inputs)))
+        for block in model.blocks
+    ]
     prediction = model(**_inputs(plan, plan.seed), return_dict=False)[0]
     for hook in hooks:
         hook.remove()
@@ -300,6 +315,10 @@ def _run(model: WanTransformer3DModel, plan: StackPlan, block_inputs: list[tuple
     with torch.no_grad():
         blocks = [block(*one) for block, one in zip(model.blocks, inputs, strict=True)]
     return _Pass(inputs, blocks, prediction.detach(), torch.cat(gradients))
+
+
+def _detached(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(one.detach() if isinstance(one, Tensor) else one for one in inputs)
 
 
 def _compare(mode: Mode, found: _Pass, right: _Pass) -> StackErrors:
@@ -314,5 +333,5 @@ def _compare(mode: Mode, found: _Pass, right: _Pass) -> StackErrors:
         block_change=sum(relative_error(*pair) for pair in changes) / len(changes),
         prediction=relative_error(found.prediction, right.prediction),
         gradient=relative_error(found.gradient, right.gradient),
-        cosine=float(functional.cosine_similarity(found.gradient, right.gradient, dim=0)),
+        cosine=float(functional.cosine_similarity(found.gradient.double(), right.gradient.double(), dim=0)),
     )
