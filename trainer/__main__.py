@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import logging
 import math
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -30,6 +31,10 @@ EXIT_OUT_OF_MEMORY = 4
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
+    if sys.platform == "linux":
+        # Before torch is loaded. Buckets of many sizes leave holes in memory that is reserved piece by piece;
+        # what the user has set stays.
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -97,7 +97,7 @@ def assemble_expert(
     packed: list[PackedBlock] = []
     blocks: list[Any] = list(transformer.blocks)
     for index, block in enumerate(blocks):
-        weights = _block_weights(source, block, index, assembly)
+        weights = _block_weights(source, index, assembly)
         groups = {
             name: LinearGroup(
                 name,
@@ -118,24 +118,20 @@ def assemble_expert(
     return AssembledExpert(transformer.requires_grad_(requires_grad=False).eval(), all_groups, packed)
 
 
-def block_layout(block: nn.Module, plan: ExpertPlan, dtype: torch.dtype) -> dict[str, dict[str, Stored]]:
-    """What is stored of a block, by group and tensor, without making it."""
-    layout: dict[str, dict[str, Stored]] = {}
-    for name, paths in GROUPS.items():
-        linears: list[Any] = [block.get_submodule(path) for path in paths]
-        shape = (sum(linear.out_features for linear in linears), linears[0].in_features)
-        layout[name] = stored_layout(plan.mode, shape, plan.recovery_rank, dtype)
-    return layout
+def block_layout(source: WeightSource, plan: ExpertPlan, dtype: torch.dtype) -> dict[str, dict[str, Stored]]:
+    """What is stored of each block, by group and tensor, without making it."""
+    return {
+        name: stored_layout(plan.mode, _shape_of(source, paths), plan.recovery_rank, dtype)
+        for name, paths in GROUPS.items()
+    }
 
 
-def _block_weights(
-    source: WeightSource, block: nn.Module, index: int, assembly: Assembly
-) -> dict[str, FrozenWeight]:
+def _block_weights(source: WeightSource, index: int, assembly: Assembly) -> dict[str, FrozenWeight]:
     """The frozen weights of a block, from the cache on disk, or quantized now and cached."""
     plan, cache = assembly.plan, assembly.cache
     found = None if cache is None else cache.load_block(index).tensors
     if found is not None:
-        shapes = {name: _shape_of(block, paths) for name, paths in GROUPS.items()}
+        shapes = {name: _shape_of(source, paths) for name, paths in GROUPS.items()}
         return {
             name: from_stored(
                 plan.mode,
@@ -164,9 +160,10 @@ def _block_weights(
     return weights
 
 
-def _shape_of(block: nn.Module, paths: tuple[str, ...]) -> tuple[int, int]:
-    linears: list[Any] = [block.get_submodule(path) for path in paths]
-    return sum(linear.out_features for linear in linears), linears[0].in_features
+def _shape_of(source: WeightSource, paths: tuple[str, ...]) -> tuple[int, int]:
+    """Of a group's weights, rows together; all blocks are alike."""
+    shapes = [source.shapes[f"blocks.0.{path}.weight"] for path in paths]
+    return sum(shape[0] for shape in shapes), shapes[0][1]
 
 
 def _joined(

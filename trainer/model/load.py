@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from transformers import UMT5Config, UMT5EncoderModel
 
 from trainer.model.base_errors import PartNotLoadedError
+from trainer.model.frozen.linear import FrozenLinear
+from trainer.model.frozen.weights import Float8Weight
 from trainer.model.layouts import BaseModel, expert_config
 from trainer.model.prompt_tokenizer import load_tokenizer
 from trainer.model.sampling import EulerSampler, Sampler
@@ -134,8 +136,16 @@ def load_vae(base: BaseModel, device: torch.device) -> AutoencoderKLWan:
     return vae.requires_grad_(requires_grad=False).eval()
 
 
-def load_text_encoder(base: BaseModel, dtype: torch.dtype, device: torch.device) -> TextEncoder:
+def load_text_encoder(
+    base: BaseModel, dtype: torch.dtype, device: torch.device, *, float8: bool = False
+) -> TextEncoder:
     """Load the tokenizer and the text encoder, frozen.
+
+    Args:
+        base: From `open_base`.
+        dtype: That it computes in.
+        device: Where.
+        float8: Store its linears in 8 bits, each rounded before the next is read.
 
     Raises:
         BaseModelError: the files do not make them.
@@ -147,9 +157,21 @@ def load_text_encoder(base: BaseModel, dtype: torch.dtype, device: torch.device)
         encoder = UMT5EncoderModel(UMT5Config.from_dict(dict(source.config)))
     _check_weights(encoder, source)
     with _loading(source.place):
+        if float8:
+            _store_linears_in_float8(encoder, source, dtype, device)
         # The class keeps them apart from float16, whose range they leave.
         fill(encoder, source, "", dtype, device, ("wo",) if dtype is torch.float16 else ())
     return TextEncoder(tokenizer, encoder.requires_grad_(requires_grad=False).eval())
+
+
+def _store_linears_in_float8(
+    model: nn.Module, source: WeightSource, dtype: torch.dtype, device: torch.device
+) -> None:
+    linears = [(path, one) for path, one in model.named_modules() if type(one) is nn.Linear]
+    for path, linear in linears:
+        weight = Float8Weight.quantized(source.tensor(f"{path}.weight").to(device))
+        owner, _, leaf = path.rpartition(".")
+        setattr(model.get_submodule(owner), leaf, FrozenLinear(weight, linear.bias, dtype=dtype))
 
 
 def sampling_scheduler(base: BaseModel, sampler: Literal["unipc", "euler"], shift: float) -> Sampler:

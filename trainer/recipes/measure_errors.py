@@ -7,6 +7,7 @@ weights and inputs are made, and what that agrees with, is said in `trainer.mode
 # B batch, N tokens, C channels, T latent frames, H/W latent height and width, L text rows, D text width
 # I input width, O output width
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -127,7 +128,12 @@ def measure_stack(plan: StackPlan, modes: Iterable[Mode] = MODES) -> list[StackE
 
 
 def measure_linear(
-    shape: tuple[int, int], rank: int, spectrum: float = SPECTRUM, modes: Sequence[Mode] = MODES, *, seed: int = 0
+    shape: tuple[int, int],
+    rank: int,
+    spectrum: float = SPECTRUM,
+    modes: Sequence[Mode] = MODES,
+    *,
+    seed: int = 0,
 ) -> list[LinearErrors]:
     """Relative errors of each mode in one linear (O, I); on the CPU, in float32.
 
@@ -200,7 +206,9 @@ def _make_model(plan: StackPlan) -> WanTransformer3DModel:
     model.requires_grad_(False)
     with torch.no_grad():
         for path, module in model.named_modules():
-            if not isinstance(module, nn.Linear) or not (path.startswith("blocks") or "text_embedder" in path):
+            if not isinstance(module, nn.Linear) or not (
+                path.startswith("blocks") or "text_embedder" in path
+            ):
                 continue
             weight = realistic_weight((module.out_features, module.in_features), generator, plan.spectrum)
             if _LOUD_LAYERS.search(path):
@@ -215,14 +223,25 @@ def _make_model(plan: StackPlan) -> WanTransformer3DModel:
     return model.to(plan.device)
 
 
+def _copy(base: WanTransformer3DModel, dtype: torch.dtype) -> WanTransformer3DModel:
+    """A copy in the computing type, but for the parts that the model wants in float32."""
+    model = copy.deepcopy(base)
+    kept: Any = model._keep_in_fp32_modules  # noqa: SLF001 - said nowhere else
+    for name, parameter in model.named_parameters():
+        if not any(part in name.split(".") for part in kept):
+            parameter.data = parameter.data.to(dtype)
+    return model
+
+
 def _stored(
     base: WanTransformer3DModel, mode: Mode, plan: StackPlan, statistics: InputStatistics | None
 ) -> WanTransformer3DModel:
     """A copy of the model whose blocks' linears are frozen weights, in the computing type."""
-    model = _make_model(plan).to(plan.dtype)
-    for index, (block, plain) in enumerate(zip(model.blocks, base.blocks, strict=True)):
+    model = _copy(base, plan.dtype)
+    for index, block in enumerate(model.blocks):
         for name, paths in FUSED.items():
-            linears: list[Any] = [plain.get_submodule(path) for path in paths]
+            # From the base: its weights were not rounded to the computing type.
+            linears: list[Any] = [base.blocks[index].get_submodule(path) for path in paths]
             frozen = quantized(
                 torch.cat([linear.weight for linear in linears]),
                 mode,
@@ -247,7 +266,7 @@ def _put(block: nn.Module, linears: dict[str, nn.Linear], frozen: FrozenWeight, 
 def _gather(base: WanTransformer3DModel, plan: StackPlan) -> InputStatistics:
     """Input statistics of the model as it is."""
     statistics = InputStatistics("")
-    model = _make_model(plan).to(plan.dtype)
+    model = _copy(base, plan.dtype)
     for index, block in enumerate(model.blocks):
         for name, paths in FUSED.items():
             block.get_submodule(paths[0]).register_forward_pre_hook(_feeder(statistics, f"{index}.{name}"))
@@ -274,9 +293,7 @@ def _inputs(plan: StackPlan, seed: int) -> dict[str, Tensor]:
     }
 
 
-def _run(
-    model: WanTransformer3DModel, plan: StackPlan, block_inputs: list[tuple[Any, ...]] | None
-) -> _Pass:
+def _run(model: WanTransformer3DModel, plan: StackPlan, block_inputs: list[tuple[Any, ...]] | None) -> _Pass:
     """One pass with a LoRA that acts, and each block alone on the inputs given (its own if None)."""
     add_lora(model, LoraSettings(rank=_LORA_RANK), plan.seed)
     generator = torch.Generator().manual_seed(plan.seed + 100)
@@ -285,7 +302,8 @@ def _run(
         parameter.data.add_(noise.to(parameter.device))
     seen: list[tuple[Any, ...]] = []
     hooks = [
-        block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs)) for block in model.blocks
+        block.register_forward_pre_hook(lambda _, inputs: seen.append(_detached(inputs)))
+        for block in model.blocks
     ]
     prediction = model(**_inputs(plan, plan.seed), return_dict=False)[0]
     for hook in hooks:
@@ -297,6 +315,10 @@ def _run(
     with torch.no_grad():
         blocks = [block(*one) for block, one in zip(model.blocks, inputs, strict=True)]
     return _Pass(inputs, blocks, prediction.detach(), torch.cat(gradients))
+
+
+def _detached(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(one.detach() if isinstance(one, Tensor) else one for one in inputs)
 
 
 def _compare(mode: Mode, found: _Pass, right: _Pass) -> StackErrors:
@@ -311,5 +333,5 @@ def _compare(mode: Mode, found: _Pass, right: _Pass) -> StackErrors:
         block_change=sum(relative_error(*pair) for pair in changes) / len(changes),
         prediction=relative_error(found.prediction, right.prediction),
         gradient=relative_error(found.gradient, right.gradient),
-        cosine=float(functional.cosine_similarity(found.gradient, right.gradient, dim=0)),
+        cosine=float(functional.cosine_similarity(found.gradient.double(), right.gradient.double(), dim=0)),
     )

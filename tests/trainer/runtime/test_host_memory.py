@@ -76,14 +76,15 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUD
 
 @pytest.mark.gpu
 @needs_cuda
-def test_a_gpu_sees_the_memory_as_pinned_as_long_as_the_buffer_lives():
+def test_memory_is_pinned_for_as_long_as_the_buffer_lives():
     buffer = HostBuffer(1_000_001, pin=True)
     data_N = buffer.data_N
     assert buffer.pinned, buffer.refusal
-    assert data_N.is_pinned()
-    assert data_N[500_000:].is_pinned()
+    # Pages that are pinned cannot be pinned again.
+    assert host_memory._pin(data_N.data_ptr(), mmap.PAGESIZE)
     del buffer
-    assert not data_N.is_pinned()
+    assert not host_memory._pin(data_N.data_ptr(), mmap.PAGESIZE)
+    host_memory._unpin(data_N.data_ptr(), data_N)
 
 
 @pytest.mark.gpu
