@@ -32,7 +32,7 @@ class Doing(StrEnum):
     FORWARD = "in the forward pass"
     BACKWARD = "in the backward pass"
     UPDATE = "while the optimizer took its step"
-    VALIDATING = "while validating"
+    VALIDATING = "in the validation"
     PREVIEWING = "while rendering a preview"
     OTHER = "in this run"
 
