@@ -156,7 +156,8 @@ def has_dropout(layer: Layer) -> bool:
 def base_weight(layer: Layer) -> Tensor:
     """The frozen weight below the LoRA, (O, I)."""
     # Not by get_parameter: a frozen linear's weight is none, but made when it is asked for.
-    return layer.get_base_layer().weight.detach()
+    weight: Any = layer.get_base_layer().weight
+    return weight.detach()
 
 
 def row_norms(weight_OI: Tensor, change_OI: Tensor | None = None) -> Tensor:

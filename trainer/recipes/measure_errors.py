@@ -10,7 +10,7 @@ weights and inputs are made, and what that agrees with, is said in `trainer.mode
 import copy
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -70,7 +70,7 @@ class StackPlan:
     rank: int = 16
     spectrum: float = SPECTRUM
     dtype: torch.dtype = torch.float32
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seed: int = 0
 
 
@@ -128,7 +128,12 @@ def measure_stack(plan: StackPlan, modes: Iterable[Mode] = MODES) -> list[StackE
 
 
 def measure_linear(
-    shape: tuple[int, int], rank: int, spectrum: float = SPECTRUM, modes: Sequence[Mode] = MODES, *, seed: int = 0
+    shape: tuple[int, int],
+    rank: int,
+    spectrum: float = SPECTRUM,
+    modes: Sequence[Mode] = MODES,
+    *,
+    seed: int = 0,
 ) -> list[LinearErrors]:
     """Relative errors of each mode in one linear (O, I); on the CPU, in float32.
 
@@ -185,10 +190,10 @@ def relative_error(found: Tensor, right: Tensor) -> float:
 
 def _make_model(plan: StackPlan) -> WanTransformer3DModel:
     """The real class in small; its blocks' weights, gains and text as in `realistic`."""
-    generator = torch.Generator().manual_seed(plan.seed)
+    generator = torch.Generator(plan.device).manual_seed(plan.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        model = WanTransformer3DModel(
+        model: Any = WanTransformer3DModel(
             num_attention_heads=plan.width // 128,
             attention_head_dim=128,
             in_channels=36,
@@ -198,10 +203,13 @@ def _make_model(plan: StackPlan) -> WanTransformer3DModel:
             num_layers=plan.layers,
             rope_max_seq_len=64,
         )
-    model.requires_grad_(False)
+    model.requires_grad_(requires_grad=False)
+    model.to(plan.device)
     with torch.no_grad():
         for path, module in model.named_modules():
-            if not isinstance(module, nn.Linear) or not (path.startswith("blocks") or "text_embedder" in path):
+            if not isinstance(module, nn.Linear) or not (
+                path.startswith("blocks") or "text_embedder" in path
+            ):
                 continue
             weight = realistic_weight((module.out_features, module.in_features), generator, plan.spectrum)
             if _LOUD_LAYERS.search(path):
@@ -209,11 +217,11 @@ def _make_model(plan: StackPlan) -> WanTransformer3DModel:
                 weight *= channel_sizes(module.out_features, generator)[:, None]
             module.weight.copy_(weight)
         for block in model.blocks:
-            table: Any = block.scale_shift_table
+            table = block.scale_shift_table
             for scale in (1, 4):
                 table[0, scale] = channel_sizes(plan.width, generator) - 1
             block.norm2.weight.copy_(channel_sizes(plan.width, generator))
-    return model.to(plan.device)
+    return model
 
 
 def _copy(base: WanTransformer3DModel, dtype: torch.dtype) -> WanTransformer3DModel:
@@ -286,9 +294,7 @@ def _inputs(plan: StackPlan, seed: int) -> dict[str, Tensor]:
     }
 
 
-def _run(
-    model: WanTransformer3DModel, plan: StackPlan, block_inputs: list[tuple[Any, ...]] | None
-) -> _Pass:
+def _run(model: WanTransformer3DModel, plan: StackPlan, block_inputs: list[tuple[Any, ...]] | None) -> _Pass:
     """One pass with a LoRA that acts, and each block alone on the inputs given (its own if None)."""
     add_lora(model, LoraSettings(rank=_LORA_RANK), plan.seed)
     generator = torch.Generator().manual_seed(plan.seed + 100)

@@ -83,9 +83,7 @@ class CachedBlock(NamedTuple):
 class QuantizedCache:
     """The quantized blocks of one expert in one folder."""
 
-    def __init__(
-        self, folder: Path, key: QuantizedKey, layout: Layout, warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: Path, key: QuantizedKey, layout: Layout, warn: Callable[[str], None]) -> None:
         """Look into nothing yet.
 
         Args:

@@ -36,7 +36,9 @@ _DIRECTIONS = 16
 _SHARE_IN_DIRECTIONS = 0.3
 
 
-def realistic_weight(shape: tuple[int, int], generator: torch.Generator, spectrum: float = SPECTRUM) -> Tensor:
+def realistic_weight(
+    shape: tuple[int, int], generator: torch.Generator, spectrum: float = SPECTRUM
+) -> Tensor:
     """A weight (O, I), float32 on the generator's device; its outputs are about as large as its inputs.
 
     Args:
@@ -63,7 +65,9 @@ def channel_sizes(channels: int, generator: torch.Generator) -> Tensor:
     return sizes
 
 
-def realistic_inputs(tokens: int, sizes_I: Tensor, directions_KI: Tensor, generator: torch.Generator) -> Tensor:
+def realistic_inputs(
+    tokens: int, sizes_I: Tensor, directions_KI: Tensor, generator: torch.Generator
+) -> Tensor:
     """Inputs (N, I) of a linear, float32.
 
     Args:

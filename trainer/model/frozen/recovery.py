@@ -111,7 +111,7 @@ def leading_part(matrix_OI: Tensor, rank: int, importance_I: Tensor, dtype: torc
         basis_OS = _orthonormal(weighted_OI @ _orthonormal(weighted_OI.T @ basis_OS))
     small_SI = basis_OS.T @ weighted_OI
     # In ascending order; in float64 because the squares spread twice as far as the singular values.
-    _, turn_SS = torch.linalg.eigh((small_SI.double() @ small_SI.double().T))
+    _, turn_SS = torch.linalg.eigh(small_SI.double() @ small_SI.double().T)
     up_OR = basis_OS @ turn_SS[:, -rank:].flip(1).to(basis_OS.dtype)
     down_RI = up_OR.T @ matrix_OI
     # The factors share the scale, as those of a LoRA would: neither leaves the range of bfloat16.

@@ -86,7 +86,9 @@ class InputStatistics:
                     return None
                 loaded = cls(fingerprint)
                 loaded._squares = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-                loaded._tokens = {str(name): int(count) for name, count in json.loads(metadata["tokens"]).items()}
+                loaded._tokens = {
+                    str(name): int(count) for name, count in json.loads(metadata["tokens"]).items()
+                }
         except (OSError, SafetensorError, KeyError, ValueError, AttributeError):
             return None
         return loaded if loaded._tokens.keys() == loaded._squares.keys() else None

@@ -101,7 +101,9 @@ def test_every_flipped_byte_and_every_cut_counts_as_damage(tmp_path):
         # The header's padding and the spelling of its text carry no weight.
         if found.tensors is not None:
             assert position < len(whole) - sum(
-                one.untyped_storage().nbytes() for parts in stored_of("nf4_recovered").values() for one in parts.values()
+                one.untyped_storage().nbytes()
+                for parts in stored_of("nf4_recovered").values()
+                for one in parts.values()
             )
         else:
             assert found.reason
