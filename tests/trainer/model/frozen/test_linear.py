@@ -65,6 +65,11 @@ def test_linears_that_share_a_weight_compute_with_their_own_rows(mode):
     together = FrozenLinear(whole, dtype=torch.float32)(x)
     torch.testing.assert_close(torch.cat([part(x) for part in parts], 1), together, atol=1e-4, rtol=1e-4)
     assert torch.equal(torch.cat([part.weight for part in parts]), whole.dense(torch.float32))
+    for part in parts:
+        own_x = x.clone().requires_grad_()
+        grad = some(4, part.out_features, seed=2)
+        part(own_x).backward(grad)
+        torch.testing.assert_close(own_x.grad, grad @ part.weight, atol=1e-4, rtol=1e-4)
 
 
 def test_the_weight_may_move_between_the_passes():
