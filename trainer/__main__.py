@@ -1,9 +1,10 @@
-"""``python -m trainer run | resume | export | preview | lora``: argv to recipe, errors to exit codes."""
+"""``python -m trainer run | resume | export | preview | lora | measure``: argv to recipe, errors to exit codes."""
 
 import argparse
 import contextlib
 import logging
 import math
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from trainer.protocol.job import JobSpec
 from trainer.protocol.run_folder import RunFolder, RunLockedError, read_job_file
 from trainer.protocol.wire import WireError
 from trainer.recipes.lora_verb import add_export_options, add_lora_verb, run_tool
+from trainer.recipes.measure_verb import add_measure_options, run_measure
 from trainer.runtime.control import Control
 from trainer.runtime.reporter import Reporter
 
@@ -29,6 +31,10 @@ EXIT_OUT_OF_MEMORY = 4
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
+    if sys.platform == "linux":
+        # Before torch is loaded. Buckets of many sizes leave holes in memory that is reserved piece by piece;
+        # what the user has set stays.
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -71,6 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     preview.set_defaults(verb=_preview)
 
     add_lora_verb(verbs, _lora)
+
+    measure = verbs.add_parser("measure", help="seconds, memory and precision of training steps here")
+    add_measure_options(measure)
+    measure.set_defaults(verb=_measure)
     return parser
 
 
@@ -184,6 +194,10 @@ def _finite(text: str) -> float:
 
 def _lora(options: argparse.Namespace) -> int:
     return _printed(lambda: run_tool(options))
+
+
+def _measure(options: argparse.Namespace) -> int:
+    return _printed(lambda: run_measure(options))
 
 
 def _printed(work: Callable[[], Sequence[object]]) -> int:

@@ -214,7 +214,7 @@ def lora_dropout(transformer: WanTransformer3DModel, seed: int) -> Generator[Non
     layers = [layer for _, layer in lora_layers(transformer) if has_dropout(layer)]
     with ExitStack() as stack:
         if layers:
-            device = next(layers[0].parameters()).device
+            device = next(iter(named_parameters(transformer).values())).device
             stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
             torch.manual_seed(seed)
         for layer in layers:

@@ -37,8 +37,8 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every part of a job: immutable, by keyword, and strict about names."""
 
 
-class JobSection(Section, frozen=True, kw_only=True):
-    """JOB: the run's name (files and folders are named by it), the GPU and the trigger word.
+class GpuSection(Section, frozen=True, kw_only=True):
+    """JOB, what a project's settings have of it: the GPUs that train.
 
     Attributes:
         gpu: Number of the GPU that trains.
@@ -47,10 +47,15 @@ class JobSection(Section, frozen=True, kw_only=True):
             of two has one expert ("experts").
     """
 
-    name: FileName
     gpu: NonNegative = 0
     more_gpus: tuple[NonNegative, ...] = ()
     gpu_share: Literal["data", "experts"] = "data"
+
+
+class JobSection(GpuSection, frozen=True, kw_only=True):
+    """JOB: the run's name (files and folders are named by it), its GPUs and the trigger word."""
+
+    name: FileName
     trigger: str = ""
 
 

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.data.batches import CLEAN, CONDITION, TEXT_ROWS, TrainingItem, entries_of
-from trainer.data.cache_keys import text_key
 from trainer.data.clip_frames import check_source, cover_frame, read_frames, read_image
 from trainer.data.pictures import degraded
 from trainer.data.tensor_cache import cache_key
 from trainer.errors import TrainerError
 from trainer.model.load import load_text_encoder, load_vae
-from trainer.model.text import encode_prompts
+from trainer.model.text import TextEncoder, encode_prompts
 from trainer.model.vae import encode_clip, encode_condition
 from trainer.protocol.events import Phase
 from trainer.protocol.job import JobSpec, SampleRow
@@ -44,22 +44,30 @@ class PreviewRowError(TrainerError):
 
 def cache_prompts(context: RunContext) -> None:
     """Encode each distinct prompt of the captions and the previews that is not cached yet."""
-    job, base, cache = context.job, context.base, context.cache
     missing = [
-        prompt for prompt in prompts_to_cache(job) if not cache.has(text_key(prompt, base.text_fingerprint))
+        prompt for prompt in prompts_to_cache(context.job) if not context.cache.has(context.text_key(prompt))
     ]
     with context.reporter.phase(Phase.CACHING_TEXT, len(missing), "prompts") as report:
         if not missing:
             return
-        encoder = load_text_encoder(base, compute_dtype(context.device), context.device)
+        encoder = open_text_encoder(context)
         for done, prompt in enumerate(missing):
             context.control.raise_if_stopped()
             report.progress(done, prompt)
             (rows_LD,) = encode_prompts(encoder, [prompt])
-            store(context, text_key(prompt, base.text_fingerprint), {TEXT_ROWS: rows_LD.cpu()})
+            store(context, context.text_key(prompt), {TEXT_ROWS: rows_LD.cpu()})
         report.progress(len(missing))
         del encoder
         release_memory()
+
+
+def open_text_encoder(context: RunContext) -> TextEncoder:
+    """The text encoder where the job wants it: on the GPU, stored in 8 bits there, or in RAM."""
+    where = context.job.quantization.text_encoder
+    device = torch.device("cpu") if where == "cpu" else context.device
+    # What a CPU computes for a GPU is rounded as that would have it.
+    dtype = compute_dtype(context.device)
+    return load_text_encoder(context.base, dtype, device, float8=where == "float8")
 
 
 def cache_latents(context: RunContext) -> None:

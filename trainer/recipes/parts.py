@@ -5,22 +5,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from trainer.data.batches import BatchPlan, BatchSource, entries_of
+from trainer.model.assemble import ServedExperts
 from trainer.model.experts import Experts
-from trainer.model.load import load_expert
 from trainer.model.lora import add_lora, load_lora_state, lora_parameters, lora_settings, lora_state
 from trainer.objective.timesteps import NoiseInterval, TimestepDistribution, expert_interval
 from trainer.objective.turns import ExpertTurns, TurnSettings
 from trainer.output.checkpoint import TrainingState
-from trainer.protocol.events import Phase
 from trainer.protocol.job import Expert, JobSpec
 from trainer.recipes.cache_dataset import cache_latents, cache_prompts
+from trainer.recipes.load_experts import load_experts
 from trainer.recipes.prompts import captions_nothing_preserves
 from trainer.recipes.run_context import RunContext
-from trainer.runtime.device import compute_dtype
 from trainer.runtime.ema import WeightAverage
 from trainer.runtime.optim import doubtful_learning_rate, make_optimizer
 from trainer.runtime.pace import Pace
@@ -52,6 +52,7 @@ class Parts:
 
     context: RunContext
     experts: Experts
+    served: ServedExperts
     turns: ExpertTurns
     batches: BatchSource
     learners: dict[Expert, Learner]
@@ -76,28 +77,21 @@ def prepare(context: RunContext, turns: ExpertTurns) -> Parts:
 
     # A preview needs both experts, also when only one of them trains.
     needed = tuple(Expert) if job.sample.rows else turns.experts
-    dtype = compute_dtype(context.device)
-    transformers = {}
-    with context.reporter.phase(Phase.LOADING, len(needed), "experts") as report:
-        for done, expert in enumerate(needed):
-            context.control.raise_if_stopped()
-            report.progress(done, expert.value)
-            transformers[expert] = load_expert(context.base, expert, dtype, context.device)
-            if expert in turns.experts:
-                seed = derived_seed(job.training.seed, "lora", expert.value)
-                add_lora(transformers[expert], lora_settings(job, expert), seed)
-        report.progress(len(needed))
-    experts = Experts(
-        transformers,
-        job.multistage.boundary or context.base.boundary_ratio,
-        gradient_checkpointing=job.training.gradient_checkpointing,
-    )
+    batches = batches_of(context)
+
+    def dress(expert: Expert, transformer: WanTransformer3DModel) -> None:
+        if expert in turns.experts:
+            seed = derived_seed(job.training.seed, "lora", expert.value)
+            add_lora(transformer, lora_settings(job, expert), seed)
+
+    loaded = load_experts(context, needed, batches, dress)
     return Parts(
         context=context,
-        experts=experts,
+        experts=loaded.experts,
+        served=loaded.served,
         turns=turns,
-        batches=batches_of(context),
-        learners={expert: learner_of(job, experts, turns, expert) for expert in turns.experts},
+        batches=batches,
+        learners={expert: learner_of(job, loaded.experts, turns, expert) for expert in turns.experts},
     )
 
 

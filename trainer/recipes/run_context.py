@@ -30,7 +30,12 @@ class RunContext:
 
     def text_rows(self, prompt: str) -> Tensor:
         """A cached prompt's rows, (L, D), true length."""
-        return self.cache.load(text_key(prompt, self.base.text_fingerprint))[TEXT_ROWS]
+        return self.cache.load(self.text_key(prompt))[TEXT_ROWS]
+
+    def text_key(self, prompt: str) -> str:
+        """The key of a prompt's rows in the cache; an encoder that is stored in 8 bits has its own."""
+        rounded = self.job.quantization.text_encoder == "float8"
+        return text_key(prompt, self.base.text_fingerprint + ("-float8" if rounded else ""))
 
 
 def open_context(
@@ -44,7 +49,7 @@ def open_context(
     return RunContext(
         run=run,
         job=job,
-        base=open_base(job.model.base),
+        base=open_base(job.model),
         cache=TensorCache(Path(job.cache_folder)),
         device=device,
         reporter=reporter,

@@ -60,8 +60,9 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     train.add_argument(
         "--model",
         required=True,
-        metavar="PATH|miniature",
-        help="the base model's folder in the diffusers layout, or the embedded miniature",
+        metavar="PATH|NAME|miniature",
+        help="the base model: a folder in the diffusers layout or of the original release, ComfyUI's models folder "
+        "or one of its expert files, a repository of the Hugging Face Hub, or the embedded miniature",
     )
     train.add_argument(
         "--trigger", metavar="WORD", help="the word that calls the LoRA; [trigger] in captions"

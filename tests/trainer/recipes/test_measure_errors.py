@@ -11,7 +11,14 @@ from trainer.model.frozen.realistic import (
     realistic_inputs,
     realistic_weight,
 )
-from trainer.recipes.measure_errors import StackPlan, measure_linear, measure_stack, stack_table
+from trainer.recipes.measure_errors import (
+    MODES,
+    StackPlan,
+    measure_linear,
+    measure_stack,
+    report_errors,
+    stack_table,
+)
 
 MEASURES = ("block", "block_change", "prediction", "gradient")
 
@@ -70,6 +77,23 @@ def test_one_linear_keeps_at_most_0_6_of_the_error_on_average():
         ratios.append(errors["nf4_recovered"].output / errors["nf4"].output)
     print(f"\nratios {', '.join(f'{one:.2f}' for one in ratios)}")
     assert sum(ratios) / len(ratios) <= 0.6
+
+
+def test_the_report_has_a_line_for_each_mode_and_says_what_was_left_out(monkeypatch):
+    seen = []
+
+    def remembered(plan, modes):
+        seen.append(plan)
+        return measure_stack(dataclasses.replace(plan, width=128, layers=1), modes)
+
+    monkeypatch.setattr("trainer.recipes.measure_errors.measure_stack", remembered)
+    whole = report_errors(torch.device("cpu"))
+    assert [line.split(" | ")[0] for line in whole[-5:]] == [f"| {mode}" for mode in MODES]
+    assert (seen[0].width, seen[0].rank) == (512, 6)
+    monkeypatch.setattr("trainer.recipes.measure_errors.why_no_float8_products", lambda _: "too old")
+    short = report_errors(torch.device("cpu"))
+    assert short[-1] == "float8_compute is left out: too old."
+    assert not any(line.startswith("| float8_compute") for line in short)
 
 
 @pytest.mark.parametrize("spectrum", [0.25, 0.5])

@@ -1,7 +1,9 @@
 import mmap
 
+import pytest
 import torch
 
+from trainer.runtime import host_memory
 from trainer.runtime.host_memory import HostBuffer
 
 
@@ -67,3 +69,27 @@ def test_nothing_is_pinned_for_no_bytes(monkeypatch):
     cudart = with_cuda(monkeypatch, Cudart())
     assert not HostBuffer(0, pin=True).pinned
     assert not cudart.pinned
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_memory_is_pinned_for_as_long_as_the_buffer_lives():
+    buffer = HostBuffer(1_000_001, pin=True)
+    data_N = buffer.data_N
+    assert buffer.pinned, buffer.refusal
+    # Pages that are pinned cannot be pinned again.
+    assert host_memory._pin(data_N.data_ptr(), mmap.PAGESIZE)
+    del buffer
+    assert not host_memory._pin(data_N.data_ptr(), mmap.PAGESIZE)
+    host_memory._unpin(data_N.data_ptr(), data_N)
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_real_refusal_has_a_reason_and_does_not_disturb_the_next_kernel():
+    buffer = HostBuffer(1_000_000, pin=True)
+    assert host_memory._pin(buffer.data_N.data_ptr(), mmap.PAGESIZE), "it is pinned already"
+    assert torch.arange(10, device="cuda").sum().item() == 45

@@ -232,7 +232,7 @@ class ActivationStore:
         The computation waits for the copy first. What it allocates next may be the same memory, and
         needs no other protection.
         """
-        if kept.tensors is not None and not kept.is_back:
+        if kept.tensors is not None:
             self._out.wait(kept.moment)
             kept.tensors = None
 

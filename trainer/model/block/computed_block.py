@@ -13,11 +13,10 @@ The numbers are those of diffusers' ``WanTransformerBlock``: layer norms, sums a
 
 # B batch, L tokens of an item, S text tokens, D width
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
@@ -30,11 +29,28 @@ from trainer.model.block.linear_group import LinearGroup, OnInput
 from trainer.model.block.passes import Affine, Turn
 from trainer.model.block.walk import BlockInputs, BlockWalk
 
-Ready = Callable[[int, Literal[1, -1]], AbstractContextManager[None]]
+
+class Ready(Protocol):
+    """Context in which a block's weights are where they compute."""
+
+    def __call__(
+        self, index: int, direction: Literal[1, -1], *, backward_follows: bool
+    ) -> AbstractContextManager[None]:
+        """Open it.
+
+        Args:
+            index: Of the block.
+            direction: 1 forward through the blocks, -1 back.
+            backward_follows: Whether the pass is part of one that ends with a backward pass.
+        """
+        ...
 
 
-def _always_ready(index: int, direction: Literal[1, -1]) -> AbstractContextManager[None]:
-    del index, direction
+def always_ready(
+    index: int, direction: Literal[1, -1], *, backward_follows: bool
+) -> AbstractContextManager[None]:
+    """For weights that lie where they compute."""
+    del index, direction, backward_follows
     return nullcontext()
 
 
@@ -46,8 +62,7 @@ class BlockPlan:
         keep: For its backward pass.
         feed_forward_chunks: Parts into which the tokens are cut in the feed-forward.
         keeper: Where kept tensors wait.
-        ready: Context in which the weights are where they compute; takes the block's index, and 1 forward
-            or -1 backward.
+        ready: Has the weights where they compute.
         on_input: Told the input of every group, to gather statistics.
         kernel: Of attention; None takes the fastest.
     """
@@ -55,7 +70,7 @@ class BlockPlan:
     keep: Keep = "attention"
     feed_forward_chunks: int = 1
     keeper: Keeper = field(default_factory=KeptInPlace)
-    ready: Ready = _always_ready
+    ready: Ready = always_ready
     on_input: OnInput | None = None
     kernel: Kernel | None = None
 
@@ -120,9 +135,11 @@ class ComputedBlock:
         def done_with(*names: str) -> None:
             walk.forget(*(name for name in names if name not in kept))
 
-        with self.plan.ready(self.index, 1):
+        with self.plan.ready(self.index, 1, backward_follows=keep is not None):
             walk = self._walk(x_BLD, inputs, {})
-            walk.on_input = self.plan.on_input
+            if self.plan.on_input is not None:
+                told = self.plan.on_input
+                walk.on_input = lambda name, x_NI: told(f"blocks.{self.index}.{name}", x_NI)
             walk.self_attention()
             done_with("self", "self_qkv")
             walk.sum1()
@@ -139,7 +156,7 @@ class ComputedBlock:
         self, grad_BLD: Tensor, x_BLD: Tensor, inputs: BlockInputs, values: Any, *, of_input: bool
     ) -> tuple[Tensor | None, list[Tensor]]:
         """The gradient of the input, if wanted, and those of all LoRA halves in the groups' order."""
-        with self.plan.ready(self.index, -1):
+        with self.plan.ready(self.index, -1, backward_follows=True):
             walk = self._walk(x_BLD, inputs, values)
             grad_BLD = walk.feed_forward_gradient(grad_BLD, self.plan.feed_forward_chunks)
             walk.forget("sum2", "widened")

@@ -13,6 +13,7 @@ A pass with `rows` also gives its output in float8, a scale a row, for weights t
 import functools
 import logging
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -74,12 +75,21 @@ class Compilation:
     def __init__(self) -> None:
         self.wanted = False
         self.on_failure: Callable[[str], None] = log.warning
+        self._threads = threading.local()
 
     def wish(self, on_failure: Callable[[str], None]) -> None:
         """Compile passes on GPUs from now on."""
         self.wanted, self.on_failure = True, on_failure
-        config: Any = torch._dynamo.config  # noqa: SLF001 - its settings have no public door
-        config.recompile_limit = config.accumulated_recompile_limit = SHAPES_COMPILED
+
+    def prepare_thread(self) -> None:
+        """Allow a pass as many shapes as data sets have; beyond the limit it would silently not be compiled.
+
+        The setting belongs to a thread, and autograd runs backward passes in threads of its own.
+        """
+        if not getattr(self._threads, "prepared", False):
+            config: Any = torch._dynamo.config  # noqa: SLF001 - its settings have no public door
+            config.recompile_limit = config.accumulated_recompile_limit = SHAPES_COMPILED
+            self._threads.prepared = True
 
     def give_up(self, error: Exception) -> None:
         """Run passes as they are written from now on."""
@@ -104,6 +114,7 @@ class Pass:
         """Compute it."""
         if not (compilation.wanted and first.is_cuda):
             return self._function(first, *others)
+        compilation.prepare_thread()
         if self._compiled is None:
             self._compiled = torch.compile(self._function, dynamic=False)
         try:

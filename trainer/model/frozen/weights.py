@@ -65,6 +65,18 @@ def multiply_rows(left: Rows, right_OI: Tensor, scale_O: Tensor, bias_O: Tensor 
     )
 
 
+def why_no_float8_products(device: torch.device) -> str:
+    """Why a device cannot compute `multiply_rows`, in its own words; empty where it can."""
+    sample = Rows(torch.ones(32, 32, device=device).to(FLOAT8), torch.ones(32, 1, device=device))
+    try:
+        product = multiply_rows(sample, sample.values_NI, torch.ones(32, device=device))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return "" if bool((product == 32).all()) else "it gives wrong results"
+
+
 class FrozenWeight(ABC):
     """The weight of a linear layer.
 

@@ -17,12 +17,16 @@ from trainer.protocol.job import MINIATURE
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.checks import Step
 from wan_studio.domain.preset_change import carried_over
+from wan_studio.domain.project import Settings
 from wan_studio.services.hardware_probe import GpuSnapshot, HardwareSnapshot
 from wan_studio.services.preset_store import settings_for
 from wan_studio.undo.edits import edit_project
+from wan_studio.views.hardware.gpu_fields import GPU_FIELDS
 from wan_studio.views.hardware_strip import Meter
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID, numeric_font
+from wan_studio.views.training.fields import SettingRow
+from wan_studio.views.training.specs import FieldSpec
 from wan_studio.views.widgets import ElidedLabel, IconLabel, button, card, label, readable, row, scrolled
 from wan_studio.views.wording import gigabytes
 
@@ -45,6 +49,9 @@ class HardwarePage(Page):
 
     def primary(self) -> Primary | None:
         """On to the settings."""
+        wrong = [made.spec.label for made in self._gpu_rows if made.problem]
+        if wrong:
+            return Primary("Continue to training", is_enabled=False, hint=f"Mend first: {', '.join(wrong)}")
         return Primary("Continue to training", icon_name="arrow-right")
 
     def run_primary(self) -> None:
@@ -119,12 +126,26 @@ class HardwarePage(Page):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2 * GRID)
         layout.addWidget(machine)
+        layout.addWidget(self._build_gpus())
         layout.addWidget(model)
         layout.addStretch(1)
         self.add(scrolled(readable(content, 760), name="Hardware"), 1)
 
+    def _build_gpus(self) -> QWidget:
+        self._gpu_rows = [SettingRow(spec, lambda: self.session.project.settings) for spec in GPU_FIELDS]
+        for made in self._gpu_rows:
+            made.edited.connect(self._on_edited)
+            made.problem_changed.connect(self.primary_changed)
+        self._gpu_list = label("", "muted", wrap=True)
+        self._gpus = card(label("GPUs that train", "section"), self._gpu_list, *self._gpu_rows, gap=GRID + 4)
+        return self._gpus
+
     def _show_snapshot(self, snapshot: HardwareSnapshot) -> None:
-        gpu = snapshot.gpus[0] if snapshot.gpus else None
+        gpu = self._chosen_gpu(snapshot)
+        self._gpu_list.setText(
+            "\n".join(f"{one.index}: {one.name}, {gigabytes(one.vram_total_bytes)}" for one in snapshot.gpus)
+        )
+        self._gpu_list.setVisible(len(snapshot.gpus) > 1)
         self._gpu_icon.show_icon("cpu" if gpu else "warning-circle", "accent" if gpu else "warn")
         self._gpu_name.setText(gpu.name if gpu else "No NVIDIA GPU")
         self._gpu_text.setText(_gpu_text(snapshot, gpu))
@@ -151,6 +172,12 @@ class HardwarePage(Page):
         self._meters["Disk"].setVisible(False)
         self._renew_note(has_gpu=gpu is not None)
 
+    def _chosen_gpu(self, snapshot: HardwareSnapshot) -> GpuSnapshot | None:
+        """The GPU that the project trains on; the first one where there is no such."""
+        number = self.session.project.settings.job.gpu if self.session.is_open else 0
+        first = snapshot.gpus[0] if snapshot.gpus else None
+        return next((gpu for gpu in snapshot.gpus if gpu.index == number), first)
+
     def _show_meter(self, name: str, share: float, text: str) -> None:
         self._meters[name].set_share(share)
         self._figures[name].setText(text)
@@ -158,13 +185,22 @@ class HardwarePage(Page):
     def _renew(self) -> None:
         if not self.session.is_open:
             return
-        base = self.session.project.settings.model.base
+        project = self.session.project
+        base = project.settings.model.base
         is_miniature = base == MINIATURE
         (self._miniature if is_miniature else self._folder).setChecked(True)
         known = self.bench.settings.values.get("model_folder", "")
         self._path.set_text(known or "No folder chosen" if is_miniature else base)
         latest = self.bench.hardware.latest
+        if latest is not None:
+            self._show_snapshot(latest)
         self._renew_note(has_gpu=latest is None or bool(latest.gpus))
+        preset = settings_for(project.goal, base)
+        for made in self._gpu_rows:
+            made.show_value(project.settings, preset)
+            made.setVisible(made.spec.is_shown_in(project.settings))
+        # The miniature on a CPU has no GPU to choose; a job for another machine has.
+        self._gpus.setVisible(not is_miniature or (latest is not None and bool(latest.gpus)))
 
     def _renew_note(self, *, has_gpu: bool) -> None:
         needs_gpu = self.session.is_open and self.session.project.settings.model.base != MINIATURE
@@ -172,6 +208,10 @@ class HardwarePage(Page):
         self._model_note.setText(
             "The A14B model needs an NVIDIA GPU to train. The job can be prepared here and trained elsewhere."
         )
+
+    def _on_edited(self, spec: FieldSpec, settings: Settings) -> None:
+        changed = msgspec.structs.replace(self.session.project, settings=settings)
+        edit_project(self.session, f"Change {spec.label}", changed, merge_key=spec.name)
 
     def _on_folder_chosen(self) -> None:
         known = self.bench.settings.values.get("model_folder", "")

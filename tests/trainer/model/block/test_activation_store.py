@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from tests.trainer.late_copies import (
     CopiesNobodyWaitsFor,
@@ -39,6 +40,10 @@ def kept_by(index, size=64):
 
 def forward(store, block_count=5, size=64):
     return [store.keep(index, kept_by(index, size)) for index in range(block_count)]
+
+
+def kept_of(handles):
+    return [handle._kept for handle in handles]
 
 
 def check_backward(store, handles, size=64):
@@ -133,12 +138,12 @@ def test_what_was_given_up_is_freed(streams):
     with streams:
         store = store_of(streams, in_flight=1)
         x = torch.randn(16)
-        address_holder = torch.multiprocessing.reductions.StorageWeakRef(x.untyped_storage())
+        held = StorageWeakRef(x.untyped_storage())
         handles = [store.keep(0, [x])]
         del x
-        assert not address_holder.expired(), "the copy may still be reading"
+        assert not held.expired(), "the copy may still be reading"
         handles.append(store.keep(1, [torch.randn(16)]))
-        assert address_holder.expired()
+        assert held.expired()
 
 
 def test_another_order_costs_time_only(streams):
@@ -183,6 +188,21 @@ def test_steps_without_a_backward_pass_leave_nothing_behind(streams, fetched):
             handles.clear()
             check_backward(store, forward(store))
         assert len(store._places) == 5
+
+
+@pytest.mark.parametrize("fetched", [0, 3])
+def test_a_step_that_broke_off_holds_no_device_memory(fetched):
+    """With 3 fetched, the block before was called back."""
+    store = store_of(in_flight=2)
+    handles = forward(store)
+    for _ in range(fetched):
+        store.fetch(handles.pop())
+    on_device = [
+        StorageWeakRef(one.untyped_storage()) for kept in kept_of(handles) for one in kept.tensors or ()
+    ]
+    assert on_device
+    handles.clear()
+    assert all(one.expired() for one in on_device)
 
 
 def test_memory_of_what_nobody_fetches_is_not_used_again_during_the_copy():

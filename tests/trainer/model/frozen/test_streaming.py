@@ -244,11 +244,18 @@ def test_after_a_step_that_broke_off_the_next_is_right(resident, stop_at, stream
             assert_equal(training_step(models[1 - turn], X), expected[1 - turn])
 
 
-def test_a_copy_that_fails_leaves_no_slot_that_passes_for_filled(monkeypatch):
-    models, expected, slots = two_models(resident=0, ring=2)
+@pytest.mark.parametrize("resident", [0, 5])
+def test_a_copy_that_fails_leaves_no_slot_that_passes_for_filled(monkeypatch, resident):
+    models, expected, slots = two_models(resident, ring=2)
     training_step(models[0], X)
+
+    def fail_halfway(pairs, after):
+        for target, _ in pairs:
+            target.fill_(255)
+        raise StopError
+
     with monkeypatch.context() as patch:
-        patch.setattr(slots._copies, "copy", lambda *_, **__: (_ for _ in ()).throw(StopError))
+        patch.setattr(slots._copies, "copy", fail_halfway)
         with pytest.raises(StopError):
             training_step(models[1], X)
     for turn in (0, 1):
