@@ -175,7 +175,7 @@ def report_errors(device: torch.device) -> list[str]:
     else:
         plan = StackPlan(rank=6)
     refusal = why_no_float8_products(device)
-    modes = [mode for mode in MODES if mode != "float8_compute" or not refusal]
+    modes: list[Mode] = [mode for mode in MODES if mode != "float8_compute" or not refusal]
     number_type = str(plan.dtype).removeprefix("torch.")
     lines = [
         "Relative errors against the same weights as they are; weights and inputs are made up.",

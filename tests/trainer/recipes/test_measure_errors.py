@@ -67,9 +67,9 @@ def test_a_stack_in_bfloat16_is_measured_too():
 
 def test_one_linear_keeps_at_most_0_6_of_the_error_on_average():
     ratios = []
-    for seed in range(4):
+    for seed in range(3):
         # A single small linear has only four loud channels, and much depends on how loud they happen to be.
-        errors = {row.mode: row for row in measure_linear((768, 1024), 13, seed=seed)}
+        errors = {row.mode: row for row in measure_linear((512, 1024), 13, seed=seed)}
         assert errors["none"].output < 1e-5
         assert errors["nf4"].output == pytest.approx(0.092, abs=0.02)
         assert errors["nf4"].input_gradient == pytest.approx(0.092, abs=0.02)
