@@ -56,7 +56,7 @@ def run_measure(options: argparse.Namespace) -> list[str]:
     cases = [read_case(text, options.cap) for text in options.case or [""]]
     device = choose_device(options.gpu)
     if options.errors:
-        from trainer.recipes.report_errors import report_errors
+        from trainer.recipes.measure_errors import report_errors
 
         return report_errors(device)
     if device.type != "cuda" and any(case.layers > 2 for case in cases):
