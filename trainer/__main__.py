@@ -15,6 +15,7 @@ import psutil
 from trainer.errors import TrainerError
 from trainer.protocol.events import RunFailed
 from trainer.protocol.job import JobSpec
+from trainer.protocol.memory_settings import MemorySettingError, memory_settings, with_memory
 from trainer.protocol.run_folder import RunFolder, RunLockedError, read_job_file
 from trainer.protocol.wire import WireError
 from trainer.recipes.lora_verb import add_export_options, add_lora_verb, run_tool
@@ -54,6 +55,14 @@ def _parser() -> argparse.ArgumentParser:
 
     resume = verbs.add_parser("resume", help="go on from the newest checkpoint")
     resume.add_argument("run_dir", type=Path)
+    resume.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="SECTION.FIELD=VALUE",
+        help="another setting of memory, e.g. model.layer_offloading=0.6 (may be repeated)",
+    )
     resume.set_defaults(verb=_resume)
 
     export = verbs.add_parser("export", help="write verified LoRA files; prints their paths")
@@ -102,16 +111,21 @@ def _run(options: argparse.Namespace) -> int:
 def _resume(options: argparse.Namespace) -> int:
     run = RunFolder(options.run_dir)
     try:
-        job = run.read_job()
+        memory = memory_settings(options.assignments)
+        job = with_memory(run.read_job(), memory)
     except WireError as error:
         return _refuse(f"There is no run to resume: {error}")
-    return _train(run, job)
+    except MemorySettingError as error:
+        return _refuse(str(error))
+    return _train(run, job, memory)
 
 
-def _train(run: RunFolder, job: JobSpec) -> int:
+def _train(run: RunFolder, job: JobSpec, memory: dict[str, str] | None = None) -> int:
     try:
         # The lock first: torch takes seconds to import, and the app should see the run alive.
         with run.hold_lock(), Reporter(run) as reporter:
+            if memory:
+                run.change_memory(memory)
             control = Control(run, reporter)
             control.forget_commands_before(psutil.Process().create_time())
             control.listen_to_signals()
@@ -124,10 +138,8 @@ def _train(run: RunFolder, job: JobSpec) -> int:
 
 def _import_and_train(run: RunFolder, job: JobSpec, reporter: Reporter, control: Control) -> None:
     from trainer.recipes.train_lora import train_lora
-    from trainer.runtime.device import worded_out_of_memory
 
-    with worded_out_of_memory():
-        train_lora(run, job, reporter, control)
+    train_lora(run, job, reporter, control)
 
 
 def _reported(reporter: Reporter, work: Callable[[], None]) -> int:
@@ -136,7 +148,15 @@ def _reported(reporter: Reporter, work: Callable[[], None]) -> int:
         work()
     except TrainerError as error:
         _print_trace()
-        reporter.say(RunFailed(kind=error.kind, message=error.message, hint=error.hint))
+        reporter.say(
+            RunFailed(
+                kind=error.kind,
+                message=error.message,
+                hint=error.hint,
+                step=error.step,
+                remedy=error.remedy,
+            )
+        )
         return EXIT_OUT_OF_MEMORY if error.kind == "out_of_memory" else EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the last door: an unknown fault must still be told
         _print_trace()
@@ -168,16 +188,11 @@ def _export(options: argparse.Namespace) -> int:
 
 def _preview(options: argparse.Namespace) -> int:
     from trainer.recipes.render_previews import PreviewRequest, render_checkpoint
-    from trainer.runtime.device import worded_out_of_memory
-
-    def work() -> list[Path]:
-        with worded_out_of_memory():
-            return render_checkpoint(run, request)
 
     run = RunFolder(options.run_dir)
     request = PreviewRequest(options.checkpoint, options.high, options.low, options.strength)
     try:
-        return _printed(work)
+        return _printed(lambda: render_checkpoint(run, request))
     except RunLockedError:
         return _refuse(f"Another trainer works on {run.path}; wait for it, or stop it.", EXIT_LOCKED)
 

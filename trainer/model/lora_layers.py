@@ -167,6 +167,7 @@ def carries_only_plain_lora(part: nn.Module) -> bool:
 
 def base_weight(layer: Layer) -> Tensor:
     """The frozen weight below the LoRA, (O, I), as a plain matrix where it lies."""
+    # Not by get_parameter: a frozen linear's weight is none, but made when it is asked for.
     base: Any = layer.get_base_layer()
     return base.weight.detach()
 

@@ -23,10 +23,12 @@ from trainer.model.text import TextEncoder, encode_prompts
 from trainer.model.vae import encode_clip, encode_condition
 from trainer.protocol.events import Phase
 from trainer.protocol.job import JobSpec, SampleRow
+from trainer.recipes.memory_advice import work_on
 from trainer.recipes.prompts import prompts_to_cache
 from trainer.recipes.run_context import RunContext
 from trainer.runtime.device import compute_dtype, release_memory
 from trainer.runtime.disk_guard import wait_for_room
+from trainer.runtime.out_of_memory import ClipSize, Doing, MemoryWork, watching_memory
 
 PREVIEW_CONDITION_FORMAT = 1
 
@@ -47,7 +49,10 @@ def cache_prompts(context: RunContext) -> None:
     missing = [
         prompt for prompt in prompts_to_cache(context.job) if not context.cache.has(context.text_key(prompt))
     ]
-    with context.reporter.phase(Phase.CACHING_TEXT, len(missing), "prompts") as report:
+    with (
+        context.reporter.phase(Phase.CACHING_TEXT, len(missing), "prompts") as report,
+        watching_memory(MemoryWork(Doing.CACHING_TEXT)),
+    ):
         if not missing:
             return
         encoder = open_text_encoder(context)
@@ -85,15 +90,19 @@ def cache_latents(context: RunContext) -> None:
     with context.reporter.phase(Phase.CACHING_LATENTS, len(missing) + len(rows), "clips") as report:
         if not missing and not rows:
             return
-        vae = load_vae(context.base, context.device)
+        with watching_memory(MemoryWork(Doing.LOADING)):
+            vae = load_vae(context.base, context.device)
         for done, item in enumerate(missing):
             context.control.raise_if_stopped()
             report.progress(done, Path(job.clips[item.clip_index].source).name)
-            cache_clip(context, vae, item)
+            with watching_memory(work_on(Doing.CACHING_LATENTS, [item])):
+                cache_clip(context, vae, item)
         for done, row in enumerate(rows, start=len(missing)):
             context.control.raise_if_stopped()
             report.progress(done, row.image or Path(job.clips[row.clip].source).name)
-            condition = encode_condition(vae, first_frame(job, row), row.num_frames)
+            size = ClipSize(row.size.width, row.size.height, row.num_frames)
+            with watching_memory(MemoryWork(Doing.CACHING_LATENTS, size=size)):
+                condition = encode_condition(vae, first_frame(job, row), row.num_frames)
             store(context, preview_condition_key(context, row), {CONDITION: condition.cpu()})
         report.progress(len(missing) + len(rows))
         del vae

@@ -7,9 +7,10 @@ weights and inputs are made, and what that agrees with, is said in `trainer.mode
 # B batch, N tokens, C channels, T latent frames, H/W latent height and width, L text rows, D text width
 # I input width, O output width
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ from trainer.model.frozen.realistic import (
     realistic_weight,
 )
 from trainer.model.frozen.statistics import InputStatistics
-from trainer.model.frozen.weights import FrozenWeight
+from trainer.model.frozen.weights import FrozenWeight, why_no_float8_products
 from trainer.model.lora import LoraSettings, add_lora, lora_parameters
 
 MODES: tuple[Mode, ...] = ("none", "float8", "float8_compute", "nf4", "nf4_recovered")
@@ -69,7 +70,7 @@ class StackPlan:
     rank: int = 16
     spectrum: float = SPECTRUM
     dtype: torch.dtype = torch.float32
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seed: int = 0
 
 
@@ -167,6 +168,23 @@ def measure_linear(
     return found
 
 
+def report_errors(device: torch.device) -> list[str]:
+    """What each mode costs, in lines for people: two blocks of the real width on a GPU, four narrow ones on a CPU."""
+    if device.type == "cuda":
+        plan = StackPlan(width=5120, layers=2, rank=64, dtype=torch.bfloat16, device=device)
+    else:
+        plan = StackPlan(rank=6)
+    refusal = why_no_float8_products(device)
+    modes: list[Mode] = [mode for mode in MODES if mode != "float8_compute" or not refusal]
+    number_type = str(plan.dtype).removeprefix("torch.")
+    lines = [
+        "Relative errors against the same weights as they are; weights and inputs are made up.",
+        f"{plan.layers} blocks of width {plan.width}, side branches of rank {plan.rank}, {number_type}.",
+        *stack_table(measure_stack(plan, modes)).splitlines(),
+    ]
+    return [*lines, f"float8_compute is left out: {refusal}."] if refusal else lines
+
+
 def stack_table(rows: Sequence[StackErrors]) -> str:
     """The errors as a Markdown table, in percent."""
     lines = [
@@ -189,10 +207,10 @@ def relative_error(found: Tensor, right: Tensor) -> float:
 
 def _make_model(plan: StackPlan) -> WanTransformer3DModel:
     """The real class in small; its blocks' weights, gains and text as in `realistic`."""
-    generator = torch.Generator().manual_seed(plan.seed)
+    generator = torch.Generator(plan.device).manual_seed(plan.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        model = WanTransformer3DModel(
+        model: Any = WanTransformer3DModel(
             num_attention_heads=plan.width // 128,
             attention_head_dim=128,
             in_channels=36,
@@ -202,7 +220,8 @@ def _make_model(plan: StackPlan) -> WanTransformer3DModel:
             num_layers=plan.layers,
             rope_max_seq_len=64,
         )
-    model.requires_grad_(False)
+    model.requires_grad_(requires_grad=False)
+    model.to(plan.device)
     with torch.no_grad():
         for path, module in model.named_modules():
             if not isinstance(module, nn.Linear) or not (
@@ -215,21 +234,32 @@ def _make_model(plan: StackPlan) -> WanTransformer3DModel:
                 weight *= channel_sizes(module.out_features, generator)[:, None]
             module.weight.copy_(weight)
         for block in model.blocks:
-            table: Any = block.scale_shift_table
+            table = block.scale_shift_table
             for scale in (1, 4):
                 table[0, scale] = channel_sizes(plan.width, generator) - 1
             block.norm2.weight.copy_(channel_sizes(plan.width, generator))
-    return model.to(plan.device)
+    return model
+
+
+def _copy(base: WanTransformer3DModel, dtype: torch.dtype) -> WanTransformer3DModel:
+    """A copy in the computing type, but for the parts that the model wants in float32."""
+    model = copy.deepcopy(base)
+    kept: Any = model._keep_in_fp32_modules  # noqa: SLF001 - said nowhere else
+    for name, parameter in model.named_parameters():
+        if not any(part in name.split(".") for part in kept):
+            parameter.data = parameter.data.to(dtype)
+    return model
 
 
 def _stored(
     base: WanTransformer3DModel, mode: Mode, plan: StackPlan, statistics: InputStatistics | None
 ) -> WanTransformer3DModel:
     """A copy of the model whose blocks' linears are frozen weights, in the computing type."""
-    model = _make_model(plan).to(plan.dtype)
-    for index, (block, plain) in enumerate(zip(model.blocks, base.blocks, strict=True)):
+    model = _copy(base, plan.dtype)
+    for index, block in enumerate(model.blocks):
         for name, paths in FUSED.items():
-            linears: list[Any] = [plain.get_submodule(path) for path in paths]
+            # From the base: its weights were not rounded to the computing type.
+            linears: list[Any] = [base.blocks[index].get_submodule(path) for path in paths]
             frozen = quantized(
                 torch.cat([linear.weight for linear in linears]),
                 mode,
@@ -254,7 +284,7 @@ def _put(block: nn.Module, linears: dict[str, nn.Linear], frozen: FrozenWeight, 
 def _gather(base: WanTransformer3DModel, plan: StackPlan) -> InputStatistics:
     """Input statistics of the model as it is."""
     statistics = InputStatistics("")
-    model = _make_model(plan).to(plan.dtype)
+    model = _copy(base, plan.dtype)
     for index, block in enumerate(model.blocks):
         for name, paths in FUSED.items():
             block.get_submodule(paths[0]).register_forward_pre_hook(_feeder(statistics, f"{index}.{name}"))
@@ -289,7 +319,10 @@ def _run(model: WanTransformer3DModel, plan: StackPlan, block_inputs: list[tuple
         noise = torch.randn(parameter.shape, generator=generator) * 0.2 / parameter.shape[-1] ** 0.5
         parameter.data.add_(noise.to(parameter.device))
     seen: list[tuple[Any, ...]] = []
-    hooks = [block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs)) for block in model.blocks]
+    hooks = [
+        block.register_forward_pre_hook(lambda _, inputs: seen.append(_detached(inputs)))
+        for block in model.blocks
+    ]
     prediction = model(**_inputs(plan, plan.seed), return_dict=False)[0]
     for hook in hooks:
         hook.remove()
@@ -300,6 +333,10 @@ def _run(model: WanTransformer3DModel, plan: StackPlan, block_inputs: list[tuple
     with torch.no_grad():
         blocks = [block(*one) for block, one in zip(model.blocks, inputs, strict=True)]
     return _Pass(inputs, blocks, prediction.detach(), torch.cat(gradients))
+
+
+def _detached(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(one.detach() if isinstance(one, Tensor) else one for one in inputs)
 
 
 def _compare(mode: Mode, found: _Pass, right: _Pass) -> StackErrors:
@@ -314,5 +351,5 @@ def _compare(mode: Mode, found: _Pass, right: _Pass) -> StackErrors:
         block_change=sum(relative_error(*pair) for pair in changes) / len(changes),
         prediction=relative_error(found.prediction, right.prediction),
         gradient=relative_error(found.gradient, right.gradient),
-        cosine=float(functional.cosine_similarity(found.gradient, right.gradient, dim=0)),
+        cosine=float(functional.cosine_similarity(found.gradient.double(), right.gradient.double(), dim=0)),
     )

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -18,12 +19,15 @@ from trainer.objective.turns import ExpertTurns, TurnSettings
 from trainer.output.checkpoint import TrainingState
 from trainer.protocol.job import Expert, JobSpec
 from trainer.recipes.cache_dataset import cache_latents, cache_prompts
+from trainer.recipes.draws import Draw, DrawSource, Place, draw
 from trainer.recipes.load_experts import load_experts
 from trainer.recipes.prompts import captions_nothing_preserves
 from trainer.recipes.run_context import RunContext
 from trainer.runtime.ema import WeightAverage
 from trainer.runtime.optim import doubtful_learning_rate, make_optimizer
+from trainer.runtime.out_of_memory import Doing, MemoryWork, watching_memory
 from trainer.runtime.pace import Pace
+from trainer.runtime.prefetch import OneAhead
 from trainer.runtime.schedule import LearningRateSchedule
 from trainer.runtime.seeding import derived_seed
 
@@ -48,7 +52,14 @@ class Learner:
 
 @dataclass(slots=True)
 class Parts:
-    """What trains, once everything is loaded."""
+    """What trains, once everything is loaded.
+
+    Attributes:
+        draws: What each micro-batch trains on, the next one made ahead; a context manager.
+        micro_batches: Micro-batches of an optimizer step.
+        done_step: Optimizer steps that are done, in this process or before.
+        saved_step: Step of the newest checkpoint; 0 for none.
+    """
 
     context: RunContext
     experts: Experts
@@ -56,7 +67,11 @@ class Parts:
     turns: ExpertTurns
     batches: BatchSource
     learners: dict[Expert, Learner]
+    draws: OneAhead[Place, Draw]
+    micro_batches: int
     changed_learning_rate: float | None = None
+    done_step: int = 0
+    saved_step: int = 0
     pace: Pace = field(default_factory=Pace)
 
 
@@ -84,15 +99,39 @@ def prepare(context: RunContext, turns: ExpertTurns) -> Parts:
             seed = derived_seed(job.training.seed, "lora", expert.value)
             add_lora(transformer, lora_settings(job, expert), seed)
 
-    loaded = load_experts(context, needed, batches, dress)
+    with watching_memory(MemoryWork(Doing.LOADING)):
+        loaded = load_experts(context, needed, batches, dress)
+    learners = {expert: learner_of(job, loaded.experts, turns, expert) for expert in turns.experts}
+    micro_batches = job.training.gradient_accumulation
+    aims = {expert: (learner.interval, learner.timesteps) for expert, learner in learners.items()}
     return Parts(
         context=context,
         experts=loaded.experts,
         served=loaded.served,
         turns=turns,
         batches=batches,
-        learners={expert: learner_of(job, loaded.experts, turns, expert) for expert in turns.experts},
+        learners=learners,
+        draws=draws_of(DrawSource(context, turns, batches, aims, micro_batches)),
+        micro_batches=micro_batches,
     )
+
+
+def draws_of(source: DrawSource) -> OneAhead[Place, Draw]:
+    """The draws of a run in the order of its micro-batches, made on a thread of their own."""
+    device = source.context.device
+    is_gpu = device.type == "cuda"
+
+    def make(place: Place) -> Draw:
+        made = draw(source, place)
+        return made.pinned() if is_gpu else made
+
+    def following(place: Place) -> Place | None:
+        if place.micro + 1 < source.micro_batches:
+            return Place(place.step, place.micro + 1)
+        return Place(place.step + 1, 0) if place.step + 1 < source.turns.total_steps else None
+
+    # The device belongs to the thread: pinning memory on another one would open a second context there.
+    return OneAhead(make, following, lambda: torch.cuda.set_device(device) if is_gpu else None)
 
 
 def learner_of(job: JobSpec, experts: Experts, turns: ExpertTurns, expert: Expert) -> Learner:
@@ -143,6 +182,7 @@ def warn_of_settings(context: RunContext) -> None:
 
 def restore(parts: Parts, saved: TrainingState) -> None:
     """Put a checkpoint's LoRAs, optimizers, averages and learning rate in place."""
+    parts.done_step = parts.saved_step = saved.step
     for expert, learner in parts.learners.items():
         load_lora_state(parts.experts.transformer(expert), saved.loras[expert])
         learner.optimizer.load_state_dict(saved.optimizers[expert])

@@ -72,7 +72,7 @@ class FieldSpec:
         """A value as the field shows it."""
         if self.kind == "choice":
             return next((text for choice, text in self.choices if choice == value), str(value))
-        if value is None:
+        if value is None or (self.kind == "file" and not value):
             return self.optional
         if self.kind == "switch":
             return "On" if value else "Off"
