@@ -8,12 +8,13 @@ optimizer. A smaller card is emulated by a limit on what torch may reserve.
 
 import gc
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from trainer.model.assemble import AssembledExpert, Assembly, ServedExperts, assemble_expert, serve
@@ -34,6 +35,10 @@ GIB = 2**30
 CONTEXT_GIB = 1.0
 """What CUDA and the desktop take of a card before torch may reserve anything."""
 
+Side = Annotated[int, Meta(ge=16, multiple_of=16)]
+Positive = Annotated[int, Meta(ge=1)]
+NonNegative = Annotated[int, Meta(ge=0)]
+
 
 class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One thing to measure; the names are those of the job where it has them.
@@ -50,21 +55,25 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         steps: Timed, after one that is not.
     """
 
-    width: int = 512
-    height: int = 512
-    frames: int = 41
+    width: Side = 512
+    height: Side = 512
+    frames: Positive = 41
     mode: Mode = "float8_compute"
     keep: Keep = "attention"
-    kept_blocks: int = 0
-    resident: int | None = None
+    kept_blocks: NonNegative = 0
+    resident: NonNegative | None = None
     offload: bool = False
-    chunks: int = 1
-    cap: float = 0.0
-    experts: int = 1
-    rank: int = 16
-    batch: int = 1
-    layers: int = 40
-    steps: int = 3
+    chunks: Positive = 1
+    cap: Annotated[float, Meta(ge=0.0)] = 0.0
+    experts: Annotated[int, Meta(ge=1, le=2)] = 1
+    rank: Positive = 16
+    batch: Positive = 1
+    layers: Positive = 40
+    steps: Positive = 3
+
+    def __post_init__(self) -> None:
+        if self.frames % 4 != 1:
+            raise ValueError(f"{self.frames} frames are not 4n+1")
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int, int]:
@@ -152,10 +161,12 @@ class Bench:
     Attributes:
         device: What is measured.
         say: Told what is going on, a line each.
+        config: Of the experts, but for their blocks; None takes the real model's.
     """
 
     device: torch.device
     say: Callable[[str], None]
+    config: Mapping[str, Any] | None = None
     loaded: dict[Expert, AssembledExpert] = field(default_factory=dict)
     optimizers: dict[Expert, Any] = field(default_factory=dict)
     key: tuple[Any, ...] = ()
@@ -191,15 +202,16 @@ class Bench:
         for expert in list(Expert)[: case.experts]:
             if expert in self.loaded:
                 continue
-            source = RandomSource(self.device, case.layers)
+            source = RandomSource(self.device, case.layers, self.config)
             # Always with masters in RAM, so that one expert serves cases of every number of resident blocks.
             assembly = Assembly(case.plan, self.device, torch.bfloat16, in_ram=True)
-            self.loaded[expert] = assemble_expert(source, assembly)
-            transformer = self.loaded[expert].transformer
-            add_lora(transformer, LoraSettings(rank=case.rank), seed=0)
+            made = assemble_expert(source, assembly)
+            add_lora(made.transformer, LoraSettings(rank=case.rank), seed=0)
             self.optimizers[expert] = make_optimizer(
-                "adamw8bit", lora_parameters(transformer), 1e-4, weight_decay=1e-4
+                "adamw8bit", lora_parameters(made.transformer), 1e-4, weight_decay=1e-4
             )
+            # Last: what memory ran out for must not count as loaded.
+            self.loaded[expert] = made
         for expert in list(Expert)[case.experts :]:
             self.loaded.pop(expert, None)
             self.optimizers.pop(expert, None)
@@ -209,7 +221,8 @@ class Bench:
             return 0.0
         key = (case.tokens, case.mode == "float8_compute")
         if key not in self.floors:
-            self.floors[key] = block_times(case.tokens, case.mode, ExpertShape(), self.device)
+            shape = ExpertShape() if self.config is None else ExpertShape.of(self.config)
+            self.floors[key] = block_times(case.tokens, case.mode, shape, self.device)
         kept = min(case.kept_blocks, case.layers)
         times = self.floors[key]
         return case.batch * (
@@ -350,9 +363,21 @@ class Step:
         mark("optimizer")
 
 
-def measure(cases: Iterable[Case], device: torch.device, say: Callable[[str], None]) -> list[Measured]:
-    """Measure one case after the other; each result is said as soon as it is there."""
-    bench = Bench(device, say)
+def measure(
+    cases: Iterable[Case],
+    device: torch.device,
+    say: Callable[[str], None],
+    config: Mapping[str, Any] | None = None,
+) -> list[Measured]:
+    """Measure one case after the other; each result is said as soon as it is there.
+
+    Args:
+        cases: What to measure.
+        device: Where.
+        say: Told a line for each.
+        config: Of the experts, but for their blocks; None takes the real model's.
+    """
+    bench = Bench(device, say, config)
     results: list[Measured] = []
     for case in cases:
         results.append(bench.measure(case))

@@ -8,9 +8,9 @@ count as nothing, and so does all traffic between RAM and GPU.
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +31,13 @@ class ExpertShape(NamedTuple):
     feed_forward: int = 13824
     heads: int = 40
     layers: int = 40
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "ExpertShape":
+        """That of an expert with this config."""
+        heads = int(config["num_attention_heads"])
+        width = heads * int(config["attention_head_dim"])
+        return cls(width, int(config["ffn_dim"]), heads, int(config["num_layers"]))
 
 
 @dataclass(frozen=True, slots=True)
