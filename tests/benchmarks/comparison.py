@@ -1,4 +1,4 @@
-"""A peer's training step and ours, one after the other in one process on one device: seconds, memory, ratios.
+"""A peer's training step and ours in one process on one device: seconds, memory, ratios.
 
 The model, its LoRA and its way to save memory are the peer's own code; noise, loss, clipping and optimizer
 are those of our own measurements on both sides, so nothing but the models differs. Data loaders, caches and
