@@ -46,11 +46,12 @@ class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """
 
     def __init__(self, checkout: Path) -> None:
-        self._checkout = str(checkout)
+        self._checkout, self._here = str(checkout), __file__
         self.names: list[str] = []
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if not (self._asked_by_peer() or name.partition(".")[0] in self.names):
+        top = name.partition(".")[0]
+        if top == "toolkit" or not (top in self.names or self._asked_by_peer()):
             return None
         self.names.append(name)
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
@@ -65,7 +66,7 @@ class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def _asked_by_peer(self) -> bool:
         frame = sys._getframe(2)
-        while frame and ("importlib" in frame.f_code.co_filename or frame.f_code.co_filename == __file__):
+        while frame and ("importlib" in frame.f_code.co_filename or frame.f_code.co_filename == self._here):
             frame = frame.f_back
         return frame is not None and frame.f_code.co_filename.startswith(self._checkout)
 
