@@ -1,4 +1,4 @@
-"""A peer's training step and ours, one after the other in one process on one device: seconds, memory, ratios.
+"""A peer's training step and ours in one process on one device: seconds, memory, ratios.
 
 The model, its LoRA and its way to save memory are the peer's own code; noise, loss, clipping and optimizer
 are those of our own measurements on both sides, so nothing but the models differs. Data loaders, caches and
@@ -112,14 +112,14 @@ class Comparison:
     def measure_peer(self, name: str, build: Callable[[], Peer]) -> None:
         """Build a peer, measure it at every size and let go of it.
 
-        A peer that runs out of memory is not tried at the larger sizes.
+        A peer that runs out of memory, or fails, is not tried at the larger sizes.
         """
         peer, optimizer, error = None, None, ""
         try:
             peer = build()
             optimizer = make_optimizer("adamw8bit", peer.parameters, 1e-4, weight_decay=1e-4)
-        except torch.OutOfMemoryError as problem:
-            error = f"out of memory while it was built: {_first_line(problem)}"
+        except RuntimeError as problem:
+            error = f"{_what_happened(problem)} (while it was built)"
         if peer is not None and optimizer is not None:
             count = sum(one.numel() for one in peer.parameters)
             say(f"{name}: built, {count / 1e6:.1f} million parameters to train")
@@ -168,8 +168,8 @@ class Comparison:
             for _ in range(self.untimed - 1):
                 step.take()
             seconds = [timed(step.take, self.device) for _ in range(case.steps)]
-        except torch.OutOfMemoryError as problem:
-            timing = Timing(error=f"out of memory: {_first_line(problem)}")
+        except RuntimeError as problem:
+            timing = Timing(error=_what_happened(problem))
             say(f"{name}, {size_of(case)}: {timing.error}")
             return timing
         finally:
@@ -303,5 +303,6 @@ def _limit_memory(device: torch.device, cap_gib: float) -> None:
         torch.cuda.set_per_process_memory_fraction(share, device)
 
 
-def _first_line(problem: BaseException) -> str:
-    return str(problem).splitlines()[0]
+def _what_happened(problem: RuntimeError) -> str:
+    kind = "out of memory" if isinstance(problem, torch.OutOfMemoryError) else "failed"
+    return f"{kind}: {next(iter(str(problem).splitlines()), type(problem).__name__)}"
