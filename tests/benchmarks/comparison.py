@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from trainer.errors import TrainerError
 from trainer.model.a14b_config import A14B_I2V_CONFIG
 from trainer.objective.flow_matching import add_noise, velocity_target
 from trainer.objective.losses import item_losses
@@ -98,7 +99,7 @@ class Comparison:
         cases: The sizes, smallest first.
         modes: How our frozen weights compute, one after the other.
         ours: More of our case, in the words of ``python -m trainer measure --case``.
-        untimed: Steps of a peer before those that count; ours takes two.
+        untimed: Steps of a peer before those that count; ours takes one.
         timings: By size, then by path.
     """
 
@@ -217,7 +218,7 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--layers", type=int, default=40, help="blocks of an expert; the real one has 40")
     parser.add_argument("--rank", type=int, default=16, help="of the LoRA, on ten linears of every block")
     parser.add_argument("--steps", type=int, default=3, help="that are timed; their median counts")
-    parser.add_argument("--untimed", type=int, default=2, help="steps of a peer before those; ours takes 2")
+    parser.add_argument("--untimed", type=int, default=1, help="steps of a peer before those; ours takes 1")
     parser.add_argument("--mode", default="float8_compute", help="ours: float8_compute, none, nf4, ...")
     parser.add_argument(
         "--ours", default="", metavar="NAME=VALUE,...", help="more of our case, as in trainer measure --case"
@@ -231,8 +232,15 @@ def comparison_of(options: argparse.Namespace) -> Comparison:
     """What the options ask for; says on what it is measured.
 
     Raises:
-        TrainerError: there is no such GPU, or a size or mode cannot be read.
+        SystemExit: there is no such GPU, or a size or mode cannot be read.
     """
+    try:
+        return _comparison_of(options)
+    except TrainerError as problem:
+        raise SystemExit(str(problem)) from problem
+
+
+def _comparison_of(options: argparse.Namespace) -> Comparison:
     device = choose_device(options.gpu)
     shared = f"frames={options.frames},layers={options.layers},rank={options.rank},steps={options.steps}"
     cases = []
