@@ -19,6 +19,13 @@ class BaseModelError(TrainerError):
     kind = "base_model"
 
 
+class NoBaseError(BaseModelError):
+    """Parts are wanted, and no base is named that would bring them."""
+
+    def __init__(self) -> None:
+        super().__init__("No base model is named.", LAYOUT_HINT)
+
+
 class BaseFolderError(BaseModelError):
     """The base is no folder or file that can be used at all."""
 

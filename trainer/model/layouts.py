@@ -14,6 +14,7 @@ from trainer.model.base_errors import (
     BaseFolderError,
     BaseModelError,
     MiniatureMixedError,
+    NoBaseError,
     PartNotLoadedError,
     SameExpertError,
 )
@@ -99,6 +100,9 @@ def open_base(model: ModelSection | str) -> BaseModel:
             if (place := getattr(section, part.value))
         }
         wanted = [part for part in Part if part not in named]
+        if wanted and not section.base:
+            # As a path, it would be the folder in which the program happens to run.
+            raise NoBaseError
         if named and wanted and section.base == MINIATURE:
             raise MiniatureMixedError(wanted[0].words)
         base, found = _find(section.base, base, wanted) if wanted else (base, FoundParts())

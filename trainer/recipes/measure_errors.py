@@ -10,7 +10,7 @@ weights and inputs are made, and what that agrees with, is said in `trainer.mode
 import copy
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -28,7 +28,7 @@ from trainer.model.frozen.realistic import (
     realistic_weight,
 )
 from trainer.model.frozen.statistics import InputStatistics
-from trainer.model.frozen.weights import FrozenWeight
+from trainer.model.frozen.weights import FrozenWeight, why_no_float8_products
 from trainer.model.lora import LoraSettings, add_lora, lora_parameters
 
 MODES: tuple[Mode, ...] = ("none", "float8", "float8_compute", "nf4", "nf4_recovered")
@@ -70,7 +70,7 @@ class StackPlan:
     rank: int = 16
     spectrum: float = SPECTRUM
     dtype: torch.dtype = torch.float32
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seed: int = 0
 
 
@@ -168,6 +168,23 @@ def measure_linear(
     return found
 
 
+def report_errors(device: torch.device) -> list[str]:
+    """What each mode costs, in lines for people: two blocks of the real width on a GPU, four narrow ones on a CPU."""
+    if device.type == "cuda":
+        plan = StackPlan(width=5120, layers=2, rank=64, dtype=torch.bfloat16, device=device)
+    else:
+        plan = StackPlan(rank=6)
+    refusal = why_no_float8_products(device)
+    modes: list[Mode] = [mode for mode in MODES if mode != "float8_compute" or not refusal]
+    number_type = str(plan.dtype).removeprefix("torch.")
+    lines = [
+        "Relative errors against the same weights as they are; weights and inputs are made up.",
+        f"{plan.layers} blocks of width {plan.width}, side branches of rank {plan.rank}, {number_type}.",
+        *stack_table(measure_stack(plan, modes)).splitlines(),
+    ]
+    return [*lines, f"float8_compute is left out: {refusal}."] if refusal else lines
+
+
 def stack_table(rows: Sequence[StackErrors]) -> str:
     """The errors as a Markdown table, in percent."""
     lines = [
@@ -190,10 +207,10 @@ def relative_error(found: Tensor, right: Tensor) -> float:
 
 def _make_model(plan: StackPlan) -> WanTransformer3DModel:
     """The real class in small; its blocks' weights, gains and text as in `realistic`."""
-    generator = torch.Generator().manual_seed(plan.seed)
+    generator = torch.Generator(plan.device).manual_seed(plan.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        model = WanTransformer3DModel(
+        model: Any = WanTransformer3DModel(
             num_attention_heads=plan.width // 128,
             attention_head_dim=128,
             in_channels=36,
@@ -203,7 +220,8 @@ def _make_model(plan: StackPlan) -> WanTransformer3DModel:
             num_layers=plan.layers,
             rope_max_seq_len=64,
         )
-    model.requires_grad_(False)
+    model.requires_grad_(requires_grad=False)
+    model.to(plan.device)
     with torch.no_grad():
         for path, module in model.named_modules():
             if not isinstance(module, nn.Linear) or not (
@@ -216,11 +234,11 @@ def _make_model(plan: StackPlan) -> WanTransformer3DModel:
                 weight *= channel_sizes(module.out_features, generator)[:, None]
             module.weight.copy_(weight)
         for block in model.blocks:
-            table: Any = block.scale_shift_table
+            table = block.scale_shift_table
             for scale in (1, 4):
                 table[0, scale] = channel_sizes(plan.width, generator) - 1
             block.norm2.weight.copy_(channel_sizes(plan.width, generator))
-    return model.to(plan.device)
+    return model
 
 
 def _copy(base: WanTransformer3DModel, dtype: torch.dtype) -> WanTransformer3DModel:

@@ -183,6 +183,8 @@ def train(parts: Parts, first_step: int) -> int:
             rate = learner.learning_rate * learner.schedule.factor(parts.turns.steps_taken(expert, step))
             set_learning_rate(learner.optimizer, rate)
             losses = accumulate_gradient_together(parts, expert, step)
+            if step + 1 < total:
+                parts.served.announce(parts.turns.expert_at(step + 1))
             with watching_memory(MemoryWork(Doing.UPDATE, step + 1, expert)):
                 grad_norm = take_step(learner.optimizer, learner.parameters, job.training.max_grad_norm)
                 if learner.average is not None:
@@ -246,6 +248,7 @@ def kept_if_memory_runs_out(parts: Parts) -> Generator[None]:
     except MemoryRanOutError as ran_out:
         # The failed step must leave nothing: neither half a gradient nor the tensors that filled the memory.
         ran_out.let_go()
+        parts.served.release()
         for learner in parts.learners.values():
             drop_gradients(learner.parameters)
         release_memory()

@@ -79,7 +79,7 @@ def absolute_model(model: ModelSection) -> ModelSection:
 
 def absolute_base(base: str) -> str:
     """A base as the job names it: an absolute path, or a name that is none."""
-    if base == MINIATURE or (is_hub_name(base) and not Path(base).exists()):
+    if base in ("", MINIATURE) or (is_hub_name(base) and not Path(base).exists()):
         return base
     return _absolute(base)
 
@@ -89,6 +89,8 @@ def _absolute(place: str) -> str:
 
 
 def _check_base(base: str, named: set[str]) -> str:
+    if not base:
+        raise UnusableBaseError("No base model is chosen.")
     path = Path(base).expanduser()
     try:
         if path.is_file():

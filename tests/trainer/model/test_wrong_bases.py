@@ -14,6 +14,7 @@ from trainer.model.base_errors import (
     DamagedFileError,
     MiniatureMixedError,
     MissingPartError,
+    NoBaseError,
     PartNotFoundError,
     PartNotLoadedError,
     SameExpertError,
@@ -362,6 +363,11 @@ def test_the_release_of_text_to_video_is_refused(release):
                 tensors["patch_embedding.weight"] = torch.zeros(128, 16, 1, 2, 2)
                 save_file(tensors, shard)
     assert "text-to-video" in refusal(release, WrongModelError).message
+
+
+def test_no_base_at_all_is_not_the_folder_at_hand(comfy, monkeypatch):
+    monkeypatch.chdir(comfy)
+    assert "No base model is named" in refusal("", NoBaseError).message
 
 
 def test_a_place_that_does_not_exist_is_no_repository(tmp_path):

@@ -110,6 +110,7 @@ def test_files_and_folders_without_weights_are_refused(tmp_path):
     assert "holds no model" in refusal(tmp_path).message
     assert f"{tmp_path / 'nowhere'} does not exist" in refusal(tmp_path / "nowhere").message
     assert "Hugging Face" in refusal(tmp_path).hint
+    assert "No base model is chosen" in refusal("").message
 
 
 def test_paths_become_absolute_and_names_stay(tmp_path, monkeypatch):

@@ -79,9 +79,9 @@ def attend_gradient(
 def _plain_gradient(grad: Tensor, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
     """By torch's own differentiation, which computes the forward pass again."""
     with torch.enable_grad():
-        inputs = [one.detach().requires_grad_() for one in (query, key, value)]
-        out = functional.scaled_dot_product_attention(*inputs)
-    return torch.autograd.grad(out, inputs, grad)
+        query, key, value = (one.detach().requires_grad_() for one in (query, key, value))
+        out = functional.scaled_dot_product_attention(query, key, value)
+    return torch.autograd.grad(out, (query, key, value), grad)
 
 
 def fastest_kernel(like_BLhd: Tensor) -> Kernel:
@@ -93,7 +93,9 @@ def fastest_kernel(like_BLhd: Tensor) -> Kernel:
         return "plain"
     place = (like_BLhd.device, like_BLhd.shape[-1])
     if place not in _TRIED:
-        _TRIED[place] = next((kernel for kernel in ("cudnn", "flash") if _works(kernel, like_BLhd)), "plain")
+        fast: tuple[Kernel, ...] = ("cudnn", "flash")
+        working: list[Kernel] = [kernel for kernel in fast if _works(kernel, like_BLhd)]
+        _TRIED[place] = working[0] if working else "plain"
     return _TRIED[place]
 
 

@@ -2,8 +2,10 @@
 
 # N tokens, I input width, O output width
 
+import functools
+from types import ModuleType
+
 import torch
-from bitsandbytes import functional as bitsandbytes
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,6 +29,18 @@ class Nf4WidthError(TrainerError):
         )
 
 
+class Nf4LibraryError(TrainerError):
+    """What rounds to 4 bits cannot be loaded."""
+
+    kind = "nf4_library"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"Weights in 4 bits need bitsandbytes, which cannot be loaded ({problem}).",
+            "Install it, or choose float8 or none for quantization.transformer.",
+        )
+
+
 class Nf4Weight(FrozenWeight):
     """Stored in 4 bits, 4.5 with the peaks; computed in the input's number type.
 
@@ -41,6 +55,7 @@ class Nf4Weight(FrozenWeight):
 
         Raises:
             Nf4WidthError: its width is no multiple of 64.
+            Nf4LibraryError: bitsandbytes is missing.
         """
         check_width(tuple(weight_OI.shape))
         return Nf4Weight((weight_OI.shape[0], weight_OI.shape[1]), pack(weight_OI))
@@ -68,14 +83,14 @@ class Nf4Weight(FrozenWeight):
     def _unpacked(self, dtype: torch.dtype) -> Tensor:
         """The 4-bit part (O, I). One new tensor; nothing waits for the device."""
         # A state without a code book: the kernels have their own, and making one would copy from the CPU.
-        state = bitsandbytes.QuantState(
+        state = _bitsandbytes().QuantState(
             absmax=self.stored["peaks"],
             shape=torch.Size((self.out_features, self.in_features)),
             dtype=dtype,
             blocksize=BLOCK,
             quant_type="nf4",
         )
-        return bitsandbytes.dequantize_4bit(self.stored["packed"], state)
+        return _bitsandbytes().dequantize_4bit(self.stored["packed"], state)
 
 
 def check_width(shape: tuple[int, ...]) -> None:
@@ -90,5 +105,19 @@ def check_width(shape: tuple[int, ...]) -> None:
 
 def pack(weight_OI: Tensor) -> dict[str, Tensor]:
     """The stored tensors of a weight of any float type, on its device."""
-    packed, state = bitsandbytes.quantize_4bit(weight_OI.contiguous(), blocksize=BLOCK, quant_type="nf4")
+    packed, state = _bitsandbytes().quantize_4bit(weight_OI.contiguous(), blocksize=BLOCK, quant_type="nf4")
     return {"packed": packed.flatten(), "peaks": state.absmax.flatten()}
+
+
+@functools.cache
+def _bitsandbytes() -> ModuleType:
+    """Its functions. Loaded late: only 4-bit weights need them.
+
+    Raises:
+        Nf4LibraryError: they cannot be loaded.
+    """
+    try:
+        from bitsandbytes import functional as bitsandbytes
+    except (ImportError, OSError, RuntimeError) as error:
+        raise Nf4LibraryError(str(error)) from error
+    return bitsandbytes

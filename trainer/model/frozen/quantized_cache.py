@@ -109,7 +109,7 @@ class QuantizedCache:
         path = self.path_of(index)
         try:
             with safe_open(path, framework="pt") as file:
-                sums = json.loads((file.metadata() or {})["sums"])
+                sums = dict(json.loads((file.metadata() or {})["sums"]))
                 flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except FileNotFoundError:
             return CachedBlock(None, "not cached yet")

@@ -5,6 +5,10 @@ are large: with ``a`` the RMS of each input channel over the user's own clips, t
 ``|(W - Q - up @ down) diag(a)|``, the expected error of the output for inputs without correlation.
 Nothing is downloaded and nothing trained.
 
+How much it helps depends on the inputs. On made-up weights with a few loud input channels (`realistic`),
+with a rank of the share that 64 is of 5120, four tenths of NF4's error are left; without loud channels
+between six and nine tenths.
+
 The best branch of rank R for a rest ``E`` needs no division by ``a``: with ``U`` the R leading left singular
 vectors of ``E diag(a)`` it is ``U @ (U.T @ E)``.
 """
@@ -20,7 +24,7 @@ from trainer.model.frozen.nf4 import Nf4Weight, check_width
 from trainer.model.frozen.nf4_rounding import pack_for
 
 ROUNDS = 3
-"""Times that the 4-bit part and the branch are found again, each from the other; later rounds gain nothing."""
+"""Times that the branch and the 4-bit part are found in turn; two more gain another hundredth of the error."""
 OVERSAMPLING = 16
 POWER_ITERATIONS = 3
 _SEED = 0

@@ -9,7 +9,7 @@ be computed with from a buffer on the GPU.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,7 +54,8 @@ def multiply_rows(left: Rows, right_OI: Tensor, scale_O: Tensor, bias_O: Tensor 
         scale_O: Of its rows, float32.
         bias_O: bfloat16.
     """
-    return torch._scaled_mm(  # noqa: SLF001 - the only door to float8 matrix products
+    product: Any = torch._scaled_mm  # noqa: SLF001 # pyright: ignore[reportPrivateImportUsage] - the only door to them
+    return product(
         left.values_NI,
         right_OI.t(),
         scale_a=left.scale_N1,

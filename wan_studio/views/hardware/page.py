@@ -8,11 +8,13 @@ from PySide6.QtWidgets import (
     QFileDialog,
     QGridLayout,
     QLabel,
+    QLineEdit,
     QRadioButton,
     QVBoxLayout,
     QWidget,
 )
 
+from trainer.protocol.base_names import is_hub_name
 from trainer.protocol.job import MINIATURE
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.checks import Step
@@ -27,7 +29,17 @@ from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID, numeric_font
 from wan_studio.views.training.fields import SettingRow
 from wan_studio.views.training.specs import FieldSpec
-from wan_studio.views.widgets import ElidedLabel, IconLabel, button, card, label, readable, row, scrolled
+from wan_studio.views.widgets import (
+    ElidedLabel,
+    IconLabel,
+    button,
+    card,
+    label,
+    readable,
+    restyle,
+    row,
+    scrolled,
+)
 from wan_studio.views.wording import gigabytes
 
 
@@ -66,6 +78,73 @@ class HardwarePage(Page):
         else:
             self._renew()
 
+    def choose_file(self) -> None:
+        """Ask for one of the experts' files; the trainer finds the other parts around it."""
+        chosen, _ = QFileDialog.getOpenFileName(
+            self, "One of the two experts of Wan 2.2 I2V A14B", "", "Weights (*.safetensors);;All files (*)"
+        )
+        if chosen:
+            self._set_base(chosen)
+        else:
+            self._renew()
+
+    def use_hub_name(self) -> None:
+        """Take the repository that is named in the line, if it can be one."""
+        name = self._hub_name.text().strip()
+        is_name = is_hub_name(name)
+        self._hub_name.setProperty("invalid", not is_name)
+        restyle(self._hub_name)
+        if is_name:
+            self._set_base(name)
+
+    def _build_model(self) -> QWidget:
+        self._miniature = QRadioButton("Miniature, to try everything")
+        self._folder = QRadioButton("Wan 2.2 I2V A14B")
+        group = QButtonGroup(self)
+        group.addButton(self._miniature)
+        group.addButton(self._folder)
+        self._miniature.clicked.connect(lambda: self._set_base(MINIATURE))
+        self._folder.clicked.connect(self._on_folder_chosen)
+        self._path = ElidedLabel("", "muted")
+        self._choose = button("Choose folder…", self.choose_folder, icon_name="folder-open")
+        self._choose_file = button("Choose file…", self.choose_file, icon_name="file")
+        path_row = row(self._path, self._choose, self._choose_file)
+        path_row.setContentsMargins(26, 0, 0, 0)
+        path_row.setStretch(0, 1)
+        self._hub_name = QLineEdit()
+        self._hub_name.setPlaceholderText("Or a repository's name, such as Wan-AI/Wan2.2-I2V-A14B-Diffusers")
+        self._hub_name.setAccessibleName("Name of a repository on the Hugging Face Hub")
+        self._hub_name.returnPressed.connect(self.use_hub_name)
+        hub_row = row(self._hub_name, button("Use name", self.use_hub_name))
+        hub_row.setContentsMargins(26, 0, 0, 0)
+        hub_row.setStretch(0, 1)
+        self._model_note = label("", "warn", wrap=True)
+        words = label(
+            "The same network in small, shipped with the app. It trains on a CPU in minutes; its pictures are "
+            "small and blurred, but every step from clips to files is the real one.",
+            "muted",
+            wrap=True,
+        )
+        words.setContentsMargins(26, 0, 0, 0)
+        layout_words = label(
+            "A folder in the diffusers layout or of the original release; ComfyUI's models folder, or one of its two "
+            "expert files, with the VAE and the text encoder in the folders beside it; or a repository of the Hugging "
+            "Face Hub.",
+            "muted",
+            wrap=True,
+        )
+        layout_words.setContentsMargins(26, 0, 0, 0)
+        return card(
+            label("Base model", "section"),
+            self._miniature,
+            words,
+            self._folder,
+            layout_words,
+            path_row,
+            hub_row,
+            self._model_note,
+        )
+
     def _build(self) -> None:
         self._gpu_icon = IconLabel("cpu", "accent", 24)
         self._gpu_name = label("Looking at the hardware", "section")
@@ -86,48 +165,13 @@ class HardwarePage(Page):
         meters.setColumnStretch(2, 1)
         head = row(self._gpu_icon, self._gpu_name, None)
         machine = card(head, self._gpu_text, meters, gap=GRID + 4)
-        self._miniature = QRadioButton("Miniature, to try everything")
-        self._folder = QRadioButton("Wan 2.2 I2V A14B from a folder")
-        group = QButtonGroup(self)
-        group.addButton(self._miniature)
-        group.addButton(self._folder)
-        self._miniature.clicked.connect(lambda: self._set_base(MINIATURE))
-        self._folder.clicked.connect(self._on_folder_chosen)
-        self._path = ElidedLabel("", "muted")
-        self._choose = button("Choose folder…", self.choose_folder, icon_name="folder-open")
-        path_row = row(self._path, self._choose)
-        path_row.setContentsMargins(26, 0, 0, 0)
-        path_row.setStretch(0, 1)
-        self._model_note = label("", "warn", wrap=True)
-        words = label(
-            "The same network in small, shipped with the app. It trains on a CPU in minutes; its pictures are "
-            "small and blurred, but every step from clips to files is the real one.",
-            "muted",
-            wrap=True,
-        )
-        words.setContentsMargins(26, 0, 0, 0)
-        layout_words = label(
-            "A folder in the diffusers layout: model_index.json, transformer, transformer_2, text_encoder, vae.",
-            "muted",
-            wrap=True,
-        )
-        layout_words.setContentsMargins(26, 0, 0, 0)
-        model = card(
-            label("Base model", "section"),
-            self._miniature,
-            words,
-            self._folder,
-            layout_words,
-            path_row,
-            self._model_note,
-        )
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2 * GRID)
         layout.addWidget(machine)
         layout.addWidget(self._build_gpus())
-        layout.addWidget(model)
+        layout.addWidget(self._build_model())
         layout.addStretch(1)
         self.add(scrolled(readable(content, 760), name="Hardware"), 1)
 
@@ -190,7 +234,7 @@ class HardwarePage(Page):
         is_miniature = base == MINIATURE
         (self._miniature if is_miniature else self._folder).setChecked(True)
         known = self.bench.settings.values.get("model_folder", "")
-        self._path.set_text(known or "No folder chosen" if is_miniature else base)
+        self._path.set_text(known or "Nothing chosen" if is_miniature else base)
         latest = self.bench.hardware.latest
         if latest is not None:
             self._show_snapshot(latest)
@@ -215,7 +259,7 @@ class HardwarePage(Page):
 
     def _on_folder_chosen(self) -> None:
         known = self.bench.settings.values.get("model_folder", "")
-        if known and Path(known).is_dir():
+        if known and (Path(known).exists() or is_hub_name(known)):
             self._set_base(known)
         else:
             self.choose_folder()

@@ -1,9 +1,12 @@
 """Weights in 4 bits: against NF4 written anew from its code book, and against themselves."""
 
+import sys
+
 import pytest
 import torch
 
-from trainer.model.frozen.nf4 import Nf4Weight, Nf4WidthError, pack
+from trainer.model.frozen import nf4
+from trainer.model.frozen.nf4 import Nf4LibraryError, Nf4Weight, Nf4WidthError, pack
 from trainer.model.frozen.nf4_rounding import CODE_BOOK, pack_for
 from trainer.model.frozen.packing import PackedBlock
 
@@ -105,3 +108,11 @@ def test_zeros_stay_zeros(stored):
     found = Nf4Weight((4, 128), stored(weight)).dense(torch.float32)
     torch.testing.assert_close(found, weight, atol=0.0, rtol=0.3)
     assert torch.isfinite(found).all()
+
+
+def test_without_bitsandbytes_the_error_says_what_to_do(monkeypatch):
+    nf4._bitsandbytes.cache_clear()
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(Nf4LibraryError, match="Install it"):
+        pack(some_weight())
+    nf4._bitsandbytes.cache_clear()

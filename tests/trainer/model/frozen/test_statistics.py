@@ -32,11 +32,13 @@ def test_inputs_that_are_not_finite_are_as_if_nothing_was_gathered():
     assert statistics.rms("0.attn1.qkv") is not None
 
 
-def test_many_tokens_do_not_wear_the_precision_out():
+def test_loud_tokens_do_not_drown_the_many_that_follow():
     statistics = InputStatistics("")
-    for _ in range(300):
-        statistics.add("x", torch.full((1000, 2), 3.0))
-    assert statistics.rms("x").tolist() == pytest.approx([3.0, 3.0], rel=1e-6)
+    statistics.add("x", torch.full((100, 2), 1000.0))
+    for _ in range(2000):
+        statistics.add("x", torch.full((1, 2), 1.5))
+    expected = ((100 * 1000.0**2 + 2000 * 1.5**2) / 2100) ** 0.5
+    assert statistics.rms("x").tolist() == pytest.approx([expected] * 2, rel=1e-6)
 
 
 def test_a_pass_that_is_differentiated_is_left_alone():
