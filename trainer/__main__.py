@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 
 from trainer.errors import TrainerError
-from trainer.protocol.events import RunFailed
 from trainer.protocol.job import JobSpec
 from trainer.protocol.memory_settings import MemorySettingError, memory_settings, with_memory
 from trainer.protocol.run_folder import RunFolder, RunLockedError, read_job_file
@@ -21,7 +20,7 @@ from trainer.protocol.wire import WireError
 from trainer.recipes.lora_verb import add_export_options, add_lora_verb, run_tool
 from trainer.recipes.measure_verb import add_measure_options, run_measure
 from trainer.runtime.control import Control, FollowingControl
-from trainer.runtime.reporter import Reporter, SilentReporter
+from trainer.runtime.reporter import Reporter, SilentReporter, failure
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -176,28 +175,11 @@ def _reported(reporter: Reporter, work: Callable[[], None]) -> int:
     """Do the work; whatever ends it early becomes the run's last event."""
     try:
         work()
-    except TrainerError as error:
-        _print_trace()
-        reporter.say(
-            RunFailed(
-                kind=error.kind,
-                message=error.message,
-                hint=error.hint,
-                step=error.step,
-                remedy=error.remedy,
-            )
-        )
-        return EXIT_OUT_OF_MEMORY if error.kind == "out_of_memory" else EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the last door: an unknown fault must still be told
         _print_trace()
-        reporter.say(
-            RunFailed(
-                kind="bug",
-                message=f"The trainer met an error that it does not know: {type(error).__name__}: {error}",
-                hint="The log has the details; resume goes on from the last checkpoint.",
-            )
-        )
-        return EXIT_FAILED
+        failed = failure(error)
+        reporter.say(failed)
+        return EXIT_OUT_OF_MEMORY if failed.kind == "out_of_memory" else EXIT_FAILED
     return EXIT_DONE
 
 

@@ -4,7 +4,7 @@ A function of the settings alone, so a resumed run needs no state to go on with 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,6 +68,13 @@ class ExpertTurns:
     def steps_of(self, expert: Expert) -> int:
         """How many of the run's steps are this expert's."""
         return self._taken[expert][-1]
+
+    def step_from(self, step: int, experts: Container[Expert]) -> int | None:
+        """The first optimizer step, not before `step`, that one of these experts takes; None for none."""
+        for place in range(step, self.total_steps):
+            if self._schedule[place] in experts:
+                return place
+        return None
 
     def _turn(self, settings: TurnSettings, step: int) -> Expert:
         if len(self.experts) == 1:

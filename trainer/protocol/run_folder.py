@@ -80,6 +80,11 @@ class RunFolder:
     def exports_folder(self) -> Path:
         return self.path / "exports"
 
+    @property
+    def pair_folder(self) -> Path:
+        """What two processes that train one expert each leave for each other; of no use after the run."""
+        return self.path / "pair"
+
     def checkpoint(self, step: int) -> Path:
         """Folder of the checkpoint after `step` optimizer steps."""
         return self.checkpoints_folder / step_name(step)

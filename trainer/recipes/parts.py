@@ -1,12 +1,14 @@
 """Put a run together: turns, data, experts with their LoRAs, optimizers; new, or as a checkpoint left them."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
@@ -55,6 +57,7 @@ class Parts:
     """What trains, once everything is loaded.
 
     Attributes:
+        learners: Of the experts that this process trains.
         draws: What each micro-batch trains on, the next one made ahead; a context manager.
         micro_batches: Micro-batches of an optimizer step, over all processes.
         done_step: Optimizer steps that are done, in this process or before.
@@ -99,11 +102,12 @@ def prepare(context: RunContext, turns: ExpertTurns, saved: TrainingState | None
         cache_prompts(context)
         cache_latents(context)
 
-    context.team.after_first(cache)
+    context.everyone.after_first(cache)
     warn_of_settings(context)
 
-    # A preview needs both experts, also when only one of them trains.
-    needed = tuple(Expert) if job.sample.rows else turns.experts
+    trained = turns.experts if context.pair is None else (context.pair.expert,)
+    # A preview needs both experts, also when only one of them trains; the first process renders it.
+    needed = tuple(Expert) if job.sample.rows and context.everyone.is_first else trained
     batches = batches_of(context)
 
     def dress(expert: Expert, transformer: WanTransformer3DModel) -> None:
@@ -112,8 +116,8 @@ def prepare(context: RunContext, turns: ExpertTurns, saved: TrainingState | None
             add_lora(transformer, lora_settings(job, expert), seed)
 
     with watching_memory(MemoryWork(Doing.LOADING)):
-        loaded = load_experts(context, needed, batches, dress)
-    learners = {expert: learner_of(job, loaded.experts, turns, expert) for expert in turns.experts}
+        loaded = load_experts(sparing(context), needed, batches, dress)
+    learners = {expert: learner_of(job, loaded.experts, turns, expert) for expert in trained}
     aims = {expert: (learner.interval, learner.timesteps) for expert, learner in learners.items()}
     return Parts(
         context=context,
@@ -125,6 +129,14 @@ def prepare(context: RunContext, turns: ExpertTurns, saved: TrainingState | None
         draws=draws_of(DrawSource(context, turns, batches, aims, micro_batches)),
         micro_batches=micro_batches,
     )
+
+
+def sparing(context: RunContext) -> RunContext:
+    """The run as experts are loaded for it: one that is there for previews alone waits in RAM."""
+    if context.pair is None:
+        return context
+    model = msgspec.structs.replace(context.job.model, low_vram=True)
+    return replace(context, job=msgspec.structs.replace(context.job, model=model))
 
 
 def draws_of(source: DrawSource) -> OneAhead[Place, Draw]:
@@ -139,7 +151,8 @@ def draws_of(source: DrawSource) -> OneAhead[Place, Draw]:
     def following(place: Place) -> Place | None:
         if place.micro + team.size < source.micro_batches:
             return Place(place.step, place.micro + team.size)
-        return Place(place.step + 1, team.rank) if place.step + 1 < source.turns.total_steps else None
+        step = source.turns.step_from(place.step + 1, source.aims)
+        return None if step is None else Place(step, team.rank)
 
     # The device belongs to the thread: pinning memory on another one would open a second context there.
     return OneAhead(make, following, lambda: torch.cuda.set_device(device) if is_gpu else None)
@@ -199,8 +212,16 @@ def restore(parts: Parts, saved: TrainingState) -> None:
         learner.optimizer.load_state_dict(saved.optimizers[expert])
         if learner.average is not None and expert in saved.averages:
             learner.average.load_state(saved.averages[expert])
+    for expert in parts.turns.experts:
+        show_lora(parts, expert, saved.averages.get(expert, saved.loras[expert]))
     if saved.learning_rate is not None:
         change_learning_rate(parts, saved.learning_rate)
+
+
+def show_lora(parts: Parts, expert: Expert, weights: Mapping[str, Tensor]) -> None:
+    """Put weights on an expert that is here for previews alone; nothing happens to any other."""
+    if expert not in parts.learners and expert in parts.experts.transformers:
+        load_lora_state(parts.experts.transformer(expert), weights)
 
 
 def change_learning_rate(parts: Parts, learning_rate: float) -> None:

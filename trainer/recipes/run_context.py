@@ -14,12 +14,18 @@ from trainer.protocol.job import JobSpec
 from trainer.protocol.run_folder import RunFolder
 from trainer.runtime.control import Control
 from trainer.runtime.distributed import Team
+from trainer.runtime.pair import Pair
 from trainer.runtime.reporter import Reporter
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """One run and what serves it; opened once, handed to each part."""
+    """One run and what serves it; opened once, handed to each part.
+
+    Attributes:
+        team: The processes that share the batches of each step.
+        pair: The two processes of which each trains one expert; None where experts are not shared out.
+    """
 
     run: RunFolder
     job: JobSpec
@@ -29,6 +35,12 @@ class RunContext:
     reporter: Reporter
     control: Control
     team: Team = field(default_factory=Team)
+    pair: Pair | None = None
+
+    @property
+    def everyone(self) -> Team:
+        """All processes of the run."""
+        return self.team if self.pair is None else self.pair.team
 
     def text_rows(self, prompt: str) -> Tensor:
         """A cached prompt's rows, (L, D), true length."""
@@ -46,9 +58,17 @@ def open_context(
     device: torch.device,
     reporter: Reporter,
     control: Control,
-    team: Team | None = None,
+    together: Team | Pair | None = None,
 ) -> RunContext:
     """Open the base and the cache of a job.
+
+    Args:
+        run: Where.
+        job: What.
+        device: That computes.
+        reporter: Hears of it.
+        control: What it is told meanwhile.
+        together: The processes that share the batches, or the two that share out the experts; none alone.
 
     Raises:
         BaseModelError: the base is missing or damaged.
@@ -61,5 +81,6 @@ def open_context(
         device=device,
         reporter=reporter,
         control=control,
-        team=team or Team(),
+        team=together if isinstance(together, Team) else Team(),
+        pair=together if isinstance(together, Pair) else None,
     )

@@ -2,57 +2,34 @@
 
 1. open the base and the newest checkpoint, 2. cache prompts and clips, 3. load the experts and put
 LoRAs on them, 4. step: one expert's turn at a time, each on timesteps of its own side of the
-boundary, 5. save, validate and preview when due or asked, 6. end.
+boundary, 5. save, validate and preview when due or asked, 6. end. Where two processes share out the experts,
+`train_apart` has 4 and 5.
 
 Everything random is a function of the job's seed and the step, so a resumed run repeats what an
 uninterrupted one would have done; on a CPU, to the bit.
 """
 
 import os
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from trainer.model.lora import lora_disabled, lora_dropout, lora_settings, lora_state, lora_strength
-from trainer.model.lora_weights import lora_file_state, start_from
-from trainer.objective.guidance import differential_guidance_target
-from trainer.objective.losses import item_losses
-from trainer.output.checkpoint import TrainingState, newest_checkpoint, prune_checkpoints, save_checkpoint
-from trainer.output.lora_file import LoraFileSpec, read_lora_file, write_lora_file
-from trainer.protocol.events import (
-    CheckpointRemoved,
-    CheckpointSaved,
-    Hello,
-    Paused,
-    Phase,
-    RunFinished,
-    StepDone,
-    Unpaused,
-)
+from trainer.model.lora_weights import start_from
+from trainer.objective.turns import ExpertTurns
+from trainer.output.checkpoint import TrainingState, newest_checkpoint
+from trainer.output.lora_file import read_lora_file
+from trainer.protocol.events import Hello, Phase, RunFinished
 from trainer.protocol.job import PROTOCOL_VERSION, Expert, JobSpec
-from trainer.protocol.run_folder import RunFolder, lora_file_name
-from trainer.recipes.describe_lora import lora_metadata
-from trainer.recipes.draws import Draw, Place
-from trainer.recipes.memory_advice import advised, work_on
-from trainer.recipes.parts import (
-    Parts,
-    averaged,
-    change_learning_rate,
-    prepare,
-    restore,
-    turns_of,
-)
-from trainer.recipes.render_previews import render_previews
-from trainer.recipes.run_context import open_context
+from trainer.protocol.run_folder import RunFolder
+from trainer.recipes.memory_advice import advised
+from trainer.recipes.optimizer_step import take_optimizer_step
+from trainer.recipes.parts import Parts, averaged, change_learning_rate, prepare, restore, turns_of
+from trainer.recipes.run_context import RunContext, open_context
+from trainer.recipes.train_apart import train_apart
+from trainer.recipes.upkeep import is_due, pause, preview, save
 from trainer.recipes.validate import validate
 from trainer.runtime.control import Control, StopRequested
-from trainer.runtime.device import choose_device, device_name, peak_reserved_bytes, release_memory
-from trainer.runtime.disk_guard import wait_for_room
+from trainer.runtime.device import choose_device, device_name, release_memory
 from trainer.runtime.distributed import (
     ExpertsShareError,
     FirstHasEndedError,
@@ -60,38 +37,14 @@ from trainer.runtime.distributed import (
     join_team,
     leave_team,
 )
-from trainer.runtime.optim import drop_gradients, set_learning_rate, take_step
-from trainer.runtime.out_of_memory import Doing, MemoryRanOutError, MemoryWork, watching_memory
+from trainer.runtime.optim import drop_gradients
+from trainer.runtime.out_of_memory import Doing, MemoryRanOutError
+from trainer.runtime.pair import Pair, SecondControl
 from trainer.runtime.reporter import Reporter
 from trainer.runtime.version import TRAINER_VERSION
 
 STEPS_BETWEEN_COMPARISONS = 50
 """Several processes compare their LoRAs, which must be the same, this often."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepLosses:
-    """What a step's samples cost, still on the device: nobody waits for it before the step is under way.
-
-    Attributes:
-        timesteps: Of the samples, 0..1000.
-        plain_B: Their plain losses, a tensor a micro-batch.
-        preservation: Preservation losses of each micro-batch that had any, one a thing to preserve.
-    """
-
-    timesteps: list[float]
-    plain_B: list[Tensor]
-    preservation: list[list[Tensor]]
-
-
-@dataclass(frozen=True, slots=True)
-class StepNumbers:
-    """A step as it is told: plain losses by sample, the mean preservation loss if there was one."""
-
-    timesteps: list[float]
-    plain: list[float]
-    preservation: float | None
-    grad_norm: float
 
 
 def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Control) -> None:
@@ -109,8 +62,6 @@ def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Contro
 
 def train_in(team: Team, run: RunFolder, job: JobSpec, reporter: Reporter, control: Control) -> None:
     """The whole run, as one of the processes that train it together; errors as above."""
-    if team.size > 1 and job.job.gpu_share == "experts":
-        raise ExpertsShareError
     device = choose_device(team.gpu(job.job.gpu, job.job.more_gpus))
     turns = turns_of(job)
     saved = newest_checkpoint(run, lambda damage: reporter.warn(damage.message, damage.hint))
@@ -126,14 +77,15 @@ def train_in(team: Team, run: RunFolder, job: JobSpec, reporter: Reporter, contr
         )
     )
     try:
-        with advised(run, job):
-            parts = prepare(open_context(run, job, device, reporter, control, team), turns, saved)
-            with parts.draws:
-                if saved is not None:
-                    restore(parts, saved)
-                else:
-                    start(parts)
-                finished = train(parts, first_step)
+        if shares_experts(team, job):
+            pair = Pair(team, run, reporter, first_step)
+            with pair.together():
+                told = control if pair.is_first else SecondControl(run, pair, pair.reporter)
+                context = open_context(run, job, device, pair.reporter, told, pair)
+                finished = train_from(context, turns, saved)
+        else:
+            context = open_context(run, job, device, reporter, control, team)
+            finished = train_from(context, turns, saved)
     except StopRequested:
         # While caching, or while waiting for room on the disk: what is saved is what was done.
         reporter.say(RunFinished(reason="stopped", step=max(run.checkpoint_steps(), default=0)))
@@ -145,22 +97,50 @@ def train_in(team: Team, run: RunFolder, job: JobSpec, reporter: Reporter, contr
     )
 
 
+def shares_experts(team: Team, job: JobSpec) -> bool:
+    """Whether each process trains one expert.
+
+    Raises:
+        ExpertsShareError: the job wants that, but it cannot be.
+    """
+    if team.size == 1 or job.job.gpu_share != "experts":
+        return False
+    if team.size != 2:
+        raise ExpertsShareError(f"there are {team.size} GPUs for two experts")
+    if job.multistage.stages != "both":
+        raise ExpertsShareError("the run trains one expert only")
+    return True
+
+
+def train_from(context: RunContext, turns: ExpertTurns, saved: TrainingState | None) -> int:
+    """Train from a checkpoint, or from the start; returns the optimizer steps done."""
+    with advised(context.run, context.job):
+        parts = prepare(context, turns, saved)
+        with parts.draws:
+            if saved is not None:
+                restore(parts, saved)
+            else:
+                start(parts)
+            if context.pair is not None:
+                return train_apart(parts, context.pair, parts.done_step)
+            return train(parts, parts.done_step)
+
+
 def start(parts: Parts) -> None:
     """Before the first step: weights of an existing LoRA if one is named, and previews to compare with."""
     job = parts.context.job
     for expert in parts.turns.experts:
         path = job.target.start_high if expert is Expert.HIGH else job.target.start_low
-        if path:
+        if path and expert in parts.experts.transformers:
             start_from(parts.experts.transformer(expert), read_lora_file(Path(path)).state)
-            average = parts.learners[expert].average
-            if average is not None:
-                average.restart()
-    if not parts.context.team.is_first:
-        return
-    if job.sample.every and job.sample.at_start:
+            learner = parts.learners.get(expert)
+            if learner is not None and learner.average is not None:
+                learner.average.restart()
+    if parts.context.everyone.is_first and job.sample.every and job.sample.at_start:
         preview(parts, 0)
-    if job.advanced.validation_every:
-        validate(parts.context, parts.experts, parts.turns.experts, 0)
+    # Where each process has an expert, it measures that one.
+    if parts.context.team.is_first and job.advanced.validation_every:
+        validate(parts.context, parts.experts, tuple(parts.learners), 0)
 
 
 def train(parts: Parts, first_step: int) -> int:
@@ -169,7 +149,7 @@ def train(parts: Parts, first_step: int) -> int:
     Raises:
         MemoryRanOutError: the GPU's memory did not suffice; what was done before is saved.
     """
-    job, control, team = parts.context.job, parts.context.control, parts.context.team
+    control, team = parts.context.control, parts.context.team
     total = parts.turns.total_steps
     with (
         parts.context.reporter.phase(Phase.TRAINING, total, "steps") as report,
@@ -177,26 +157,10 @@ def train(parts: Parts, first_step: int) -> int:
     ):
         report.progress(first_step)
         for step in range(first_step, total):
-            began = time.perf_counter()
-            expert = parts.turns.expert_at(step)
-            learner = parts.learners[expert]
-            rate = learner.learning_rate * learner.schedule.factor(parts.turns.steps_taken(expert, step))
-            set_learning_rate(learner.optimizer, rate)
-            losses = accumulate_gradient_together(parts, expert, step)
-            if step + 1 < total:
-                parts.served.announce(parts.turns.expert_at(step + 1))
-            with watching_memory(MemoryWork(Doing.UPDATE, step + 1, expert)):
-                grad_norm = take_step(learner.optimizer, learner.parameters, job.training.max_grad_norm)
-                if learner.average is not None:
-                    learner.average.update()
-            done = parts.done_step = step + 1
-            # Only now, with the whole step on its way, may the host wait for the device.
-            numbers = joined(team.gather(read_numbers(losses, grad_norm)), job.training.batch_size)
-            parts.pace.step_seconds.append(time.perf_counter() - began)
-            report_step(parts, done, numbers, rate)
-
+            parts.context.reporter.say(take_optimizer_step(parts, step))
+            done = step + 1
             if done % STEPS_BETWEEN_COMPARISONS == 0:
-                team.check_equal(learner.parameters, done)
+                team.check_equal(parts.learners[parts.turns.expert_at(step)].parameters, done)
             control.look()
             control.take_over(team.share(control.wishes))
             if control.learning_rate is not None:
@@ -267,225 +231,3 @@ def look_at_progress(parts: Parts, done: int, *, last: bool) -> None:
             validate(parts.context, parts.experts, parts.turns.experts, done)
     if parts.context.control.preview or (last and job.sample.every) or is_due(done, job.sample.every):
         preview(parts, done)
-
-
-def is_due(step: int, every: int) -> bool:
-    """Whether something that happens every so many steps, 0 for never, happens after this one."""
-    return every > 0 and step % every == 0
-
-
-def accumulate_gradient_together(parts: Parts, expert: Expert, step: int) -> StepLosses:
-    """The gradient of a whole step, each process doing its part of the micro-batches.
-
-    Raises:
-        MemoryRanOutError: in one of the processes, and so in each of them.
-    """
-    team = parts.context.team
-    losses, failure = None, None
-    try:
-        losses = accumulate_gradient(parts, expert, step)
-    except MemoryRanOutError as ran_out:
-        failure = ran_out
-    team.raise_together(failure)
-    assert losses is not None
-    team.sum_gradients(parts.learners[expert].parameters)
-    return losses
-
-
-def accumulate_gradient(parts: Parts, expert: Expert, step: int) -> StepLosses:
-    """Forward and backward of this process's micro-batches of one optimizer step."""
-    team = parts.context.team
-    found = [
-        backward_micro_batch(parts, expert, Place(step, micro), share=1.0 / parts.micro_batches)
-        for micro in range(team.rank, parts.micro_batches, team.size)
-    ]
-    return StepLosses(
-        timesteps=[t for losses in found for t in losses.timesteps],
-        plain_B=[loss_B for losses in found for loss_B in losses.plain_B],
-        preservation=[values for losses in found for values in losses.preservation],
-    )
-
-
-def backward_micro_batch(parts: Parts, expert: Expert, place: Place, share: float) -> StepLosses:
-    """One batch: noised, predicted and compared; adds `share` of the gradient."""
-    job, training = parts.context.job, parts.context.job.training
-    draw = parts.draws.take(place).on(parts.context.device)
-    forward = work_on(Doing.FORWARD, draw.items, expert, place.step + 1)
-    backward = work_on(Doing.BACKWARD, draw.items, expert, place.step + 1)
-
-    def predict(text_BLD: Tensor) -> Tensor:
-        return parts.experts.predict(
-            expert, draw.noisy_BCTHW, draw.condition_BCTHW, draw.timesteps_B, text_BLD
-        )
-
-    # The backward passes are inside, for checkpointing computes the forward pass again.
-    transformer = parts.experts.transformer(expert)
-    with lora_strength(transformer, draw.lora_strength), lora_dropout(transformer, draw.dropout_seed):
-        with watching_memory(forward):
-            predicted_BCTHW = predict(draw.text_BLD)
-            plain_B = item_losses(predicted_BCTHW, draw.target_BCTHW, training.loss, training.huber_delta)
-            losses_B = plain_B
-            if job.advanced.differential_guidance:
-                pushed = differential_guidance_target(
-                    predicted_BCTHW, draw.target_BCTHW, job.advanced.differential_guidance_scale
-                )
-                losses_B = item_losses(predicted_BCTHW, pushed, training.loss, training.huber_delta)
-        with watching_memory(backward):
-            ((losses_B * draw.loss_weight_B).mean() * share).backward()
-        del predicted_BCTHW, losses_B
-        with watching_memory(backward):
-            preserved = backward_preservation(parts, expert, draw, predict, share)
-    return StepLosses(draw.timesteps, [plain_B.detach()], [preserved] if preserved else [])
-
-
-def backward_preservation(
-    parts: Parts, expert: Expert, draw: Draw, predict: Callable[[Tensor], Tensor], share: float
-) -> list[Tensor]:
-    """Hold the LoRA's output to the base's for prompts that it should not change, at the same noise.
-
-    A backward pass of its own, after the main one has freed its graph: the gradients add up to those of
-    the joint loss, and the peak of memory is that of one pass.
-
-    Returns:
-        The loss of each thing to preserve, before its multiplier; often none.
-    """
-    multiplier = parts.context.job.training.preservation_multiplier
-    values: list[Tensor] = []
-    for text_BLD in draw.preserved_BLD:
-        with torch.no_grad(), lora_disabled(parts.experts.transformer(expert)):
-            before_BCTHW = predict(text_BLD)
-        loss = item_losses(predict(text_BLD), before_BCTHW).mean()
-        (loss * multiplier * share).backward()
-        values.append(loss.detach())
-    return values
-
-
-def read_numbers(losses: StepLosses, grad_norm: Tensor) -> StepNumbers:
-    """Wait for the step and fetch its numbers, all in one copy."""
-    parts = [*losses.plain_B, *(torch.stack(values) for values in losses.preservation), grad_norm.reshape(1)]
-    numbers = iter(torch.cat([part.float() for part in parts]).tolist())
-    plain = [next(numbers) for loss_B in losses.plain_B for _ in range(len(loss_B))]
-    means = [sum(next(numbers) for _ in values) / len(values) for values in losses.preservation]
-    return StepNumbers(
-        timesteps=losses.timesteps,
-        plain=plain,
-        preservation=sum(means) / len(means) if means else None,
-        grad_norm=next(numbers),
-    )
-
-
-def joined(numbers: list[StepNumbers], batch_size: int) -> StepNumbers:
-    """The numbers of all processes, by rank, in the order of the step's micro-batches."""
-    if len(numbers) == 1:
-        return numbers[0]
-
-    def in_order(values: list[list[float]]) -> list[float]:
-        rounds = range(0, len(values[0]), batch_size)
-        return [one for start in rounds for own in values for one in own[start : start + batch_size]]
-
-    preserved = [one.preservation for one in numbers if one.preservation is not None]
-    return StepNumbers(
-        timesteps=in_order([one.timesteps for one in numbers]),
-        plain=in_order([one.plain for one in numbers]),
-        preservation=sum(preserved) / len(preserved) if preserved else None,
-        grad_norm=numbers[0].grad_norm,
-    )
-
-
-def report_step(parts: Parts, done: int, numbers: StepNumbers, learning_rate: float) -> None:
-    """Say what the step gave, and how long the rest takes."""
-    job = parts.context.job
-    left = parts.turns.total_steps - done
-    previews_left = left // job.sample.every + 1 if job.sample.every else 0
-    parts.context.reporter.say(
-        StepDone(
-            step=done,
-            expert=parts.turns.expert_at(done - 1),
-            loss=sum(numbers.plain) / len(numbers.plain),
-            timesteps=tuple(numbers.timesteps),
-            item_losses=tuple(numbers.plain),
-            preservation_loss=numbers.preservation,
-            learning_rate=learning_rate,
-            grad_norm=numbers.grad_norm,
-            seconds=parts.pace.step_seconds[-1],
-            seconds_left=parts.pace.seconds_left(left, left // job.save.every + 1, previews_left),
-            peak_vram_bytes=peak_reserved_bytes(parts.context.device),
-        )
-    )
-
-
-def save(parts: Parts, step: int) -> None:
-    """Write a checkpoint and prune old ones."""
-    began = time.monotonic()
-    context = parts.context
-    context.control.save = False
-    state = TrainingState(
-        step=step,
-        learning_rate=parts.changed_learning_rate,
-        loras={expert: lora_state(parts.experts.transformer(expert)) for expert in parts.learners},
-        optimizers={expert: learner.optimizer.state_dict() for expert, learner in parts.learners.items()},
-        averages={
-            expert: learner.average.state()
-            for expert, learner in parts.learners.items()
-            if learner.average is not None
-        },
-        micro_batches=parts.micro_batches,
-    )
-    with context.reporter.phase(Phase.SAVING), averaged(parts):
-        folder = wait_for_room(
-            lambda: save_checkpoint(context.run, state, lambda folder: write_loras(parts, step, folder)),
-            context.run.path,
-            context.reporter,
-            context.control,
-            step=step,
-            needed_bytes=state.expected_bytes,
-        )
-    path = folder.relative_to(context.run.path).as_posix()
-    context.reporter.say(CheckpointSaved(step=step, path=path))
-    parts.saved_step = step
-    for removed in prune_checkpoints(context.run, context.job.save.keep):
-        context.reporter.say(CheckpointRemoved(step=removed))
-    parts.pace.save_seconds = time.monotonic() - began
-
-
-def write_loras(parts: Parts, step: int, folder: Path) -> None:
-    """Write each expert's LoRA, its average where there is one, as a file that other programs can use."""
-    job = parts.context.job
-    for expert in parts.learners:
-        settings = lora_settings(job, expert)
-        # Without a date, so that a resumed run ends with the very bytes of an uninterrupted one.
-        metadata = lora_metadata(
-            job,
-            base_fingerprint=parts.context.base.fingerprint,
-            boundary=parts.experts.boundary,
-            expert=expert,
-            steps_total=step,
-            steps_of_expert=parts.turns.steps_taken(expert, step),
-        )
-        spec = LoraFileSpec(
-            dtype=job.save.dtype, rank=settings.rank, alpha=settings.trained_alpha, metadata=metadata
-        )
-        transformer = parts.experts.transformer(expert)
-        state = lora_file_state(transformer, lora_state(transformer))
-        write_lora_file(folder / lora_file_name(expert), state, spec)
-
-
-def preview(parts: Parts, step: int) -> None:
-    """Render the previews; their failure is a warning, training goes on."""
-    parts.context.control.preview = False
-    if not parts.context.job.sample.rows:
-        return
-    began = time.monotonic()
-    with averaged(parts):
-        render_previews(parts.context, parts.experts, step)
-    parts.pace.preview_seconds = time.monotonic() - began
-
-
-def pause(parts: Parts, step: int) -> None:
-    """Wait, with the state saved and unused memory given back, until told to go on or to stop."""
-    context = parts.context
-    release_memory()
-    context.reporter.say(Paused(step=step, reason="Paused as asked; the state is saved."))
-    context.control.wait_while_paused()
-    if not context.control.stop:
-        context.reporter.say(Unpaused(step=step))

@@ -39,14 +39,15 @@ class TeamSizeError(TrainerError):
 
 
 class ExpertsShareError(TrainerError):
-    """The job wants one expert for each GPU, which is not built."""
+    """The job wants one expert for each GPU, which takes two GPUs and both experts."""
 
     kind = "gpu_share"
 
-    def __init__(self) -> None:
+    def __init__(self, problem: str) -> None:
         super().__init__(
-            "One expert for each GPU is not possible yet.",
-            "Set job.gpu_share to data: then each GPU takes a part of every step's batches.",
+            f"One expert for each GPU is not possible: {problem}.",
+            "Set job.more_gpus to one GPU and multistage.stages to both, or set job.gpu_share to data: then "
+            "each GPU takes a part of every step's batches.",
         )
 
 
@@ -138,6 +139,18 @@ class Team:
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value, _cpu_group())
         return cast("list[T]", values)
+
+    def gather_at_first(self, value: T) -> list[T]:
+        """Every process's value by rank, for the first; nothing for the others."""
+        values: list[Any] | None = [None] * self.size if self.is_first else None
+        dist.gather_object(value, values, 0, _cpu_group())
+        return cast("list[T]", values or [])
+
+    def arrive(self) -> dist.Work:
+        """Be there, without waiting: what is returned is completed once all are."""
+        work = dist.barrier(_cpu_group(), async_op=True)
+        assert work is not None
+        return work
 
     def raise_together(self, error: Exception | None) -> None:
         """Raise what went wrong in any process in every one of them, the own before others'."""

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from types import TracebackType
 
+from trainer.errors import TrainerError
 from trainer.protocol.events import (
     Event,
     EventBase,
@@ -13,6 +14,7 @@ from trainer.protocol.events import (
     PhaseFinished,
     PhaseProgress,
     PhaseStarted,
+    RunFailed,
     StepDone,
     Warned,
 )
@@ -111,6 +113,19 @@ class PhaseReport:
                 message=message,
             )
         )
+
+
+def failure(error: Exception) -> RunFailed:
+    """The event that tells of an error that ends the run."""
+    if isinstance(error, TrainerError):
+        return RunFailed(
+            kind=error.kind, message=error.message, hint=error.hint, step=error.step, remedy=error.remedy
+        )
+    return RunFailed(
+        kind="bug",
+        message=f"The trainer met an error that it does not know: {type(error).__name__}: {error}",
+        hint="The log has the details; resume goes on from the last checkpoint.",
+    )
 
 
 def _as_line(event: EventBase) -> str:

@@ -10,6 +10,7 @@ from tests.jobs import preview_row, small_job
 from trainer.errors import TrainerError
 from trainer.model.layouts import open_base
 from trainer.model.load import load_expert
+from trainer.model.lora import lora_state
 from trainer.protocol.commands import Pause, PreviewNow, SaveNow, SetLearningRate, Stop, Unpause
 from trainer.protocol.events import (
     CheckpointRemoved,
@@ -26,6 +27,7 @@ from trainer.protocol.events import (
 from trainer.protocol.job import Expert, JobSpec
 from trainer.protocol.run_folder import EventReader, RunFolder
 from trainer.recipes import render_previews as previews
+from trainer.recipes import optimizer_step
 from trainer.recipes import train_lora as recipe
 from trainer.runtime.control import Control
 from trainer.runtime.device import choose_device
@@ -100,7 +102,7 @@ def reference_step(
 
     # LoRA by hand: each target linear's weight becomes W + B A.
     transformer = load_expert(open_base(job.model.base), expert, torch.float32, torch.device("cpu"))
-    state = recipe.lora_state(parts.experts.transformer(expert))
+    state = lora_state(parts.experts.transformer(expert))
     halves = {name: tensor.clone().requires_grad_() for name, tensor in state.items()}
     scale = (job.target.alpha or job.target.rank) / job.target.rank
     weights = {}
@@ -139,13 +141,13 @@ def test_loss_and_gradients_of_a_step_equal_a_straight_line_reference(make_run, 
         # B starts at zero, which would hide A's gradient.
         for number, parameter in enumerate(parts.learners[expert].parameters):
             torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(number))
-        losses = recipe.accumulate_gradient(parts, expert, step)
-        numbers = recipe.read_numbers(losses, torch.zeros(()))
+        losses = optimizer_step.accumulate_gradient(parts, expert, step)
+        numbers = optimizer_step.read_numbers(losses, torch.zeros(()))
         (loss,), (timestep,) = numbers.plain, numbers.timesteps
         expected_loss, expected = reference_step(parts, expert, step)
         got = dict(
             zip(
-                recipe.lora_state(parts.experts.transformer(expert)),
+                lora_state(parts.experts.transformer(expert)),
                 (parameter.grad for parameter in parts.learners[expert].parameters),
                 strict=True,
             )
@@ -166,11 +168,11 @@ def test_accumulated_gradients_are_the_mean_of_their_batches(make_run):
             recipe.open_context(run.folder, run.job, choose_device(None), reporter, control),
             recipe.turns_of(run.job),
         )
-        recipe.accumulate_gradient(parts, Expert.HIGH, 0)
+        optimizer_step.accumulate_gradient(parts, Expert.HIGH, 0)
         accumulated = parts.learners[Expert.HIGH].parameters[1].grad.clone()
         for micro in range(3):
             parts.learners[Expert.HIGH].optimizer.zero_grad()
-            recipe.backward_micro_batch(parts, Expert.HIGH, recipe.Place(0, micro), share=1.0)
+            optimizer_step.backward_micro_batch(parts, Expert.HIGH, optimizer_step.Place(0, micro), share=1.0)
             gradients.append(parts.learners[Expert.HIGH].parameters[1].grad.clone())
     assert single.job.training.gradient_accumulation == 1
     torch.testing.assert_close(accumulated, torch.stack(gradients).mean(0))

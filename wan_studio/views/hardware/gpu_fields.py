@@ -13,8 +13,12 @@ def _named_twice(settings: Settings) -> str:
     return "One GPU is named twice." if len(every) != len(set(every)) else ""
 
 
-def _not_yet(settings: Settings) -> str:
-    return "The trainer cannot do that yet." if settings.job.gpu_share == "experts" else ""
+def _experts_take_two(settings: Settings) -> str:
+    if settings.job.gpu_share != "experts" or not settings.job.more_gpus:
+        return ""
+    if len(settings.job.more_gpus) != 1:
+        return "Two experts take two GPUs: name one more GPU only."
+    return "The project trains one expert only." if settings.multistage.stages != "both" else ""
 
 
 GPU_FIELDS = (
@@ -40,6 +44,6 @@ GPU_FIELDS = (
         help="Each takes a part of every step's batches, or each of two trains one expert by itself.",
         choices=(("data", "The batches"), ("experts", "The experts")),
         applies=_has_more,
-        remark=_not_yet,
+        remark=_experts_take_two,
     ),
 )
