@@ -1,6 +1,7 @@
 """Two processes train one expert each: the very numbers of one process, one events stream, ordinary checkpoints."""
 
 import shutil
+import time
 from pathlib import Path
 
 import msgspec
@@ -8,23 +9,25 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.failing_trainer import WAY
 from tests.jobs import preview_row, small_job
 from tests.processes import events_of, go, steps_of, trainer, wait_for
 from trainer.model.miniature import build_miniature
 from trainer.protocol.commands import Stop
 from trainer.protocol.events import (
-    CheckpointSaved,
+    Event,
     Hello,
-    PreviewSaved,
     RunFailed,
     RunFinished,
+    StepDone,
     ValidationDone,
 )
 from trainer.protocol.job import Expert, JobSpec
 from trainer.protocol.run_folder import RunFolder
-from trainer.protocol.wire import read_json, write_json
-from trainer.recipes.train_lora import train_lora
+from trainer.protocol.wire import write_json
+from trainer.recipes.train_lora import shares_experts, train_lora
 from trainer.runtime.control import Control
+from trainer.runtime.distributed import ExpertsShareError, Team
 from trainer.runtime.reporter import Reporter
 
 pytestmark = pytest.mark.contract
@@ -48,15 +51,24 @@ def job_of(folder: Path, base: Path, **sections) -> JobSpec:
     return small_job(folder, base, **(fields | sections))
 
 
-def in_one_process(folder: Path, job: JobSpec) -> RunFolder:
+def in_one_process(folder: Path, job: JobSpec, stop_at: int | None = None) -> RunFolder:
     """The same run here, alone."""
     run = RunFolder(folder)
-    run.create(msgspec.structs.replace(job, job=msgspec.structs.replace(job.job, more_gpus=())))
+    run.create(job)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with Reporter(run) as reporter:
-            train_lora(run, run.read_job(), reporter, Control(run, reporter))
+            control = Control(run, reporter)
+            say = reporter.say
+
+            def say_and_stop(event: Event) -> None:
+                say(event)
+                if isinstance(event, StepDone) and event.step == stop_at:
+                    control.stop = True
+
+            reporter.say = say_and_stop
+            train_lora(run, job, reporter, control)
     finally:
         torch.set_num_threads(threads)
     return run
@@ -72,6 +84,21 @@ def assert_same(run: RunFolder, expected: RunFolder, step: int) -> None:
             assert torch.equal(ours[key], tensor), f"{name}: {key}"
 
 
+def numbers_of(step: StepDone) -> tuple:
+    return step.expert, step.timesteps, step.item_losses, step.grad_norm, step.learning_rate
+
+
+def losses_of(run: RunFolder) -> set:
+    found = (event for event in events_of(run) if isinstance(event, ValidationDone))
+    return {(event.step, event.expert, event.loss) for event in found}
+
+
+def videos_of(run: RunFolder, step: int) -> dict[str, bytes]:
+    found = {path.name: path.read_bytes() for path in run.previews(step).glob("*.mp4")}
+    assert found
+    return found
+
+
 def with_previews_and_validation(job: JobSpec) -> JobSpec:
     held_out = msgspec.structs.replace(job.datasets[0], role="validation", clips=job.clips[1:])
     training = msgspec.structs.replace(job.datasets[0], clips=job.clips[:1])
@@ -80,8 +107,11 @@ def with_previews_and_validation(job: JobSpec) -> JobSpec:
     return msgspec.structs.replace(job, datasets=(training, held_out), sample=sample, advanced=advanced)
 
 
-def test_two_processes_end_with_the_bits_of_one_and_one_or_two_go_on_with_their_run(tmp_path, base):
-    job = with_previews_and_validation(job_of(tmp_path / "data", base))
+TWO = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
+
+
+def test_two_processes_end_with_the_bits_of_one(tmp_path, base):
+    job = job_of(tmp_path / "data", base)
     alone = in_one_process(tmp_path / "one", job)
     write_json(tmp_path / "two.json", job)
     run = RunFolder(tmp_path / "two")
@@ -92,36 +122,34 @@ def test_two_processes_end_with_the_bits_of_one_and_one_or_two_go_on_with_their_
         assert_same(run, alone, step)
     ours, theirs = steps_of(run), steps_of(alone)
     assert [step.step for step in ours] == list(range(1, STEPS + 1)), "one stream, in order"
-    for mine, other in zip(ours, theirs, strict=True):
-        assert (mine.expert, mine.item_losses, mine.grad_norm) == (
-            other.expert,
-            other.item_losses,
-            other.grad_norm,
-        )
+    assert [numbers_of(step) for step in ours] == [numbers_of(step) for step in theirs]
+    assert not run.pair_folder.exists()
 
-    def losses_of(run: RunFolder) -> set:
-        found = (event for event in events_of(run) if isinstance(event, ValidationDone))
-        return {(event.step, event.expert, event.loss) for event in found}
 
+@pytest.mark.slow
+def test_previews_and_validation_are_those_of_one_process_and_one_or_two_go_on_with_the_run(tmp_path, base):
+    job = with_previews_and_validation(job_of(tmp_path / "data", base))
+    alone = in_one_process(tmp_path / "one", job)
+    write_json(tmp_path / "two.json", job)
+    run = RunFolder(tmp_path / "two")
+    # torchrun's own way.
+    go(*TWO, "trainer", "run", tmp_path / "two.json", "--run-dir", run.path)
+    assert_same(run, alone, STEPS)
     assert losses_of(run) == losses_of(alone)
     assert len(losses_of(run)) == 2 * 4
     for step in (0, 6, 12):
-        mine, other = (one.previews(step) for one in (run, alone))
-        assert {path.name: path.read_bytes() for path in mine.glob("*.mp4")} == {
-            path.name: path.read_bytes() for path in other.glob("*.mp4")
-        }
-    assert not run.pair_folder.exists()
+        assert videos_of(run, step) == videos_of(alone, step)
 
-    # From the middle: by one process, and by torchrun with two.
-    for name, words in (("by_one", 1), ("by_two", 2)):
-        again = RunFolder(tmp_path / name)
+    for number in (1, 2):
+        again = RunFolder(tmp_path / f"by_{number}")
         shutil.copytree(run.path, again.path)
         for step in (10, 12):
             shutil.rmtree(again.checkpoint(step))
-        launcher = ("torch.distributed.run", "--standalone", f"--nproc-per-node={words}", "-m")
-        go(*launcher, "trainer", "resume", again.path)
+        shutil.rmtree(again.previews_folder)
+        go(*TWO[:2], f"--nproc-per-node={number}", "-m", "trainer", "resume", again.path)
         assert [event.first_step for event in events_of(again) if isinstance(event, Hello)] == [0, 5]
         assert_same(again, alone, STEPS)
+        assert videos_of(again, 6) == videos_of(alone, 6)
 
 
 def test_a_stop_leaves_one_whole_checkpoint_of_one_step_and_a_resume_is_exact(tmp_path, base):
@@ -130,9 +158,7 @@ def test_a_stop_leaves_one_whole_checkpoint_of_one_step_and_a_resume_is_exact(tm
     write_json(tmp_path / "long.json", job)
     run = RunFolder(tmp_path / "long")
     arguments = ("run", tmp_path / "long.json", "--run-dir", run.path)
-    process = trainer(
-        "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trainer", *arguments
-    )
+    process = trainer(*TWO, "trainer", *arguments)
     wait_for(process, lambda: len(steps_of(run)) > 8)
     run.send(Stop())
     words, _ = process.communicate(timeout=240)
@@ -142,21 +168,46 @@ def test_a_stop_leaves_one_whole_checkpoint_of_one_step_and_a_resume_is_exact(tm
     assert run.checkpoint_steps() == [finished.step]
     assert [step.step for step in steps_of(run)] == list(range(1, finished.step + 1))
 
-    # The turns are as of the whole run, so the one process stops at the same step of it.
-    def one_process_stops(event_step: int) -> RunFolder:
-        folder = RunFolder(tmp_path / "one")
-        folder.create(run.read_job())
-        with Reporter(folder) as reporter:
-            control = Control(folder, reporter)
-            say = reporter.say
+    assert_same(run, in_one_process(tmp_path / "one", job, stop_at=finished.step), finished.step)
 
-            def say_and_stop(event):
-                say(event)
-                control.stop = control.stop or getattr(event, "step", 0) >= event_step
 
-            reporter.say = say_and_stop
-            torch.set_num_threads(1)
-            train_lora(folder, folder.read_job(), reporter, control)
-        return folder
+@pytest.mark.slow
+@pytest.mark.parametrize("expert", list(Expert))
+@pytest.mark.parametrize(
+    ("way", "kind", "words"),
+    [
+        ("memory", "out_of_memory", "2.50 GiB more needed"),
+        ("bug", "bug", "ValueError: a fault"),
+        ("silence", "lost_process", "the low-noise expert has ended without a word"),
+    ],
+)
+def test_when_one_fails_both_end_and_the_run_says_why(tmp_path, base, monkeypatch, expert, way, kind, words):
+    job = job_of(tmp_path / "data", base, training={"steps": 100_000}, save={"every": 2})
+    write_json(tmp_path / "job.json", job)
+    run = RunFolder(tmp_path / "run")
+    monkeypatch.setenv(WAY, f"{expert.value}/{way}")
+    began = time.monotonic()
+    go(*TWO, "tests.failing_trainer", "run", tmp_path / "job.json", "--run-dir", run.path, code=1)
+    assert time.monotonic() - began < 60
+    failures = [event for event in events_of(run) if isinstance(event, RunFailed)]
+    if (expert, way) == (Expert.HIGH, "silence"):
+        # Who speaks for both cannot say that it is gone.
+        assert not failures
+        return
+    (failed,) = failures
+    assert failed.kind == kind
+    assert words in failed.message
 
-    assert_same(run, one_process_stops(finished.step), finished.step)
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"job": {"more_gpus": (1, 2), "gpu_share": "experts"}}, "3 GPUs for two experts"),
+        ({"multistage": {"stages": "low"}}, "one expert only"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_said(tmp_path, base, sections, words):
+    job = job_of(tmp_path / "data", base, **sections)
+    with pytest.raises(ExpertsShareError, match=words) as caught:
+        shares_experts(Team(0, 1 + len(job.job.more_gpus)), job)
+    assert "job.gpu_share to data" in caught.value.hint

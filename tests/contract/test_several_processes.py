@@ -1,9 +1,5 @@
 """Several processes train one run: the numbers of one process, one events stream, resumable by another number."""
 
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,41 +7,16 @@ import torch
 from safetensors.torch import load_file
 
 from tests.jobs import small_job
+from tests.processes import events_of, go, steps_of, trainer, wait_for
 from trainer.model.miniature import build_miniature
 from trainer.protocol.commands import Stop
-from trainer.protocol.events import Hello, RunFinished, StepDone
-from trainer.protocol.run_folder import EventReader, RunFolder
+from trainer.protocol.events import Hello, RunFinished
+from trainer.protocol.run_folder import RunFolder
 from trainer.protocol.wire import write_json
 
 pytestmark = pytest.mark.contract
 
-ROOT = Path(__file__).parents[2]
 STEPS = 6
-
-
-def trainer(*arguments: object) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        [sys.executable, "-m", *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def go(*arguments: object) -> None:
-    process = trainer(*arguments)
-    words, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, words
-
-
-def events_of(run: RunFolder) -> list:
-    return EventReader(run.events_file).read_new()
-
-
-def steps_of(run: RunFolder) -> list[StepDone]:
-    return [event for event in events_of(run) if isinstance(event, StepDone)]
 
 
 def tensors_of(run: RunFolder) -> dict[str, torch.Tensor]:
@@ -120,11 +91,7 @@ def test_a_stop_reaches_all_processes_of_torchrun(tmp_path, base):
     process = trainer(
         "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trainer", *arguments
     )
-    deadline = time.monotonic() + 120
-    while len(steps_of(run)) < 2:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(process, lambda: len(steps_of(run)) >= 2)
     run.send(Stop())
     words, _ = process.communicate(timeout=120)
     assert process.returncode == 0, words

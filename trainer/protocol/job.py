@@ -43,8 +43,9 @@ class GpuSection(Section, frozen=True, kw_only=True):
     Attributes:
         gpu: Number of the GPU that trains.
         more_gpus: Numbers of further GPUs of this machine that train along.
-        gpu_share: With several GPUs: each trains on its own part of every batch ("data"), or each
-            of two has one expert ("experts").
+        gpu_share: With several GPUs: each trains on its own part of every step's batches ("data"), or
+            each of two trains one expert by itself ("experts"), which takes one of `more_gpus` and both
+            stages: `gpu` then has the high-noise expert, and the previews.
     """
 
     gpu: NonNegative = 0

@@ -18,8 +18,7 @@ from trainer.protocol.commands import Stop
 from trainer.protocol.events import PreviewSaved, StepDone, Warned
 from trainer.protocol.job import Expert, JobSpec
 from trainer.protocol.run_folder import EventReader, RunFolder
-from trainer.recipes import input_statistics, load_experts
-from trainer.recipes import optimizer_step
+from trainer.recipes import input_statistics, load_experts, optimizer_step
 from trainer.recipes import train_lora as recipe
 from trainer.recipes.cache_dataset import cache_prompts
 from trainer.recipes.input_statistics import STATISTICS_FOLDER

@@ -11,9 +11,8 @@ from trainer.output.checkpoint import load_checkpoint
 from trainer.protocol.events import PreviewSaved, StepDone, ValidationDone, Warned
 from trainer.protocol.job import Expert, JobSpec
 from trainer.protocol.run_folder import EventReader, RunFolder
-from trainer.recipes import draws, prompts
+from trainer.recipes import draws, optimizer_step, prompts
 from trainer.recipes import parts as assembly
-from trainer.recipes import optimizer_step
 from trainer.recipes import train_lora as recipe
 from trainer.runtime.control import Control
 from trainer.runtime.device import choose_device

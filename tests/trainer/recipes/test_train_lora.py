@@ -26,8 +26,8 @@ from trainer.protocol.events import (
 )
 from trainer.protocol.job import Expert, JobSpec
 from trainer.protocol.run_folder import EventReader, RunFolder
-from trainer.recipes import render_previews as previews
 from trainer.recipes import optimizer_step
+from trainer.recipes import render_previews as previews
 from trainer.recipes import train_lora as recipe
 from trainer.runtime.control import Control
 from trainer.runtime.device import choose_device

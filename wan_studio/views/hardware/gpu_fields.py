@@ -41,7 +41,8 @@ GPU_FIELDS = (
         name="job.gpu_share",
         label="GPUs share",
         kind="choice",
-        help="Each takes a part of every step's batches, or each of two trains one expert by itself.",
+        help="Each takes a part of every step's batches, or each of two trains one expert by itself: the first "
+        "the high-noise expert, and neither waits for the other between checkpoints.",
         choices=(("data", "The batches"), ("experts", "The experts")),
         applies=_has_more,
         remark=_experts_take_two,
