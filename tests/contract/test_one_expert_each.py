@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.failing_trainer import WAY
 from tests.jobs import preview_row, small_job
 from tests.processes import events_of, go, steps_of, trainer, wait_for
+from tests.troubled_trainer import TROUBLE
 from trainer.model.miniature import build_miniature
 from trainer.protocol.commands import Stop
 from trainer.protocol.events import (
@@ -110,15 +110,21 @@ def with_previews_and_validation(job: JobSpec) -> JobSpec:
 TWO = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
 
 
-def test_two_processes_end_with_the_bits_of_one(tmp_path, base):
+def test_two_processes_stop_and_go_on_and_end_with_the_bits_of_one(tmp_path, base, monkeypatch):
     job = job_of(tmp_path / "data", base)
     alone = in_one_process(tmp_path / "one", job)
     write_json(tmp_path / "two.json", job)
     run = RunFolder(tmp_path / "two")
-    go("trainer", "run", tmp_path / "two.json", "--run-dir", run.path)
+    monkeypatch.setenv(TROUBLE, "high_noise/stop")
+    go(*TWO, "tests.troubled_trainer", "run", tmp_path / "two.json", "--run-dir", run.path)
+    (stopped,) = (event for event in events_of(run) if isinstance(event, RunFinished))
+    assert stopped.reason == "stopped"
+    assert run.checkpoint_steps()[-1] == stopped.step < STEPS
+    assert [step.step for step in steps_of(run)] == list(range(1, stopped.step + 1))
 
-    assert run.checkpoint_steps() == alone.checkpoint_steps() == [5, 10, 12]
-    for step in run.checkpoint_steps():
+    go("trainer", "resume", run.path)
+    assert [event.first_step for event in events_of(run) if isinstance(event, Hello)] == [0, stopped.step]
+    for step in alone.checkpoint_steps():
         assert_same(run, alone, step)
     ours, theirs = steps_of(run), steps_of(alone)
     assert [step.step for step in ours] == list(range(1, STEPS + 1)), "one stream, in order"
@@ -152,7 +158,8 @@ def test_previews_and_validation_are_those_of_one_process_and_one_or_two_go_on_w
         assert videos_of(again, 6) == videos_of(alone, 6)
 
 
-def test_a_stop_leaves_one_whole_checkpoint_of_one_step_and_a_resume_is_exact(tmp_path, base):
+@pytest.mark.slow
+def test_a_stop_from_outside_leaves_one_whole_checkpoint_of_one_step(tmp_path, base):
     sections = {"save": {"every": 100_000, "dtype": "fp32"}, "multistage": {"switch_every": 3}}
     job = job_of(tmp_path / "data", base, training={"steps": 100_000}, **sections)
     write_json(tmp_path / "long.json", job)
@@ -185,9 +192,9 @@ def test_when_one_fails_both_end_and_the_run_says_why(tmp_path, base, monkeypatc
     job = job_of(tmp_path / "data", base, training={"steps": 100_000}, save={"every": 2})
     write_json(tmp_path / "job.json", job)
     run = RunFolder(tmp_path / "run")
-    monkeypatch.setenv(WAY, f"{expert.value}/{way}")
+    monkeypatch.setenv(TROUBLE, f"{expert.value}/{way}")
     began = time.monotonic()
-    go(*TWO, "tests.failing_trainer", "run", tmp_path / "job.json", "--run-dir", run.path, code=1)
+    go(*TWO, "tests.troubled_trainer", "run", tmp_path / "job.json", "--run-dir", run.path, code=1)
     assert time.monotonic() - began < 60
     failures = [event for event in events_of(run) if isinstance(event, RunFailed)]
     if (expert, way) == (Expert.HIGH, "silence"):
