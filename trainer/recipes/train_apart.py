@@ -187,9 +187,9 @@ class Walk:
 
     def _exchange(self) -> dict[Expert, ExpertState]:
         """The second hands its expert's state over; the first returns it, and shows it in previews from now on."""
-        own = None if self._pair.is_first else expert_state(self._parts, self._pair.expert)
-        handed = self._pair.hand_over(own)
-        others = {Expert.LOW: handed[1]} if self._pair.is_first and handed[1] is not None else {}
-        for expert, state in others.items():
-            show_lora(self._parts, expert, state.shown)
-        return others
+        if not self._pair.is_first:
+            self._pair.give(expert_state(self._parts, self._pair.expert))
+            return {}
+        state: ExpertState = self._pair.take()
+        show_lora(self._parts, Expert.LOW, state.shown)
+        return {Expert.LOW: state}

@@ -53,9 +53,8 @@ def expert_state(parts: Parts, expert: Expert) -> ExpertState:
     learner = parts.learners[expert]
     transformer = parts.experts.transformer(expert)
     lora = lora_state(transformer)
-    with averaged(parts):
-        file = lora_file_state(transformer, lora_state(transformer))
     average = None if learner.average is None else learner.average.state()
+    file = lora_file_state(transformer, lora if average is None else average)
     return ExpertState(lora, _on_cpu(learner.optimizer.state_dict()), average, file)
 
 

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch.nn import Parameter
 
 from trainer.errors import TrainerError
+from trainer.runtime.hand_over import receive, send
 
 T = TypeVar("T")
 
@@ -140,11 +141,13 @@ class Team:
         dist.all_gather_object(values, value, _cpu_group())
         return cast("list[T]", values)
 
-    def gather_at_first(self, value: T) -> list[T]:
-        """Every process's value by rank, for the first; nothing for the others."""
-        values: list[Any] | None = [None] * self.size if self.is_first else None
-        dist.gather_object(value, values, 0, _cpu_group())
-        return cast("list[T]", values or [])
+    def give_to_first(self, value: object) -> None:
+        """Give the first process a value whose tensors lie on the CPU; it calls `take_from`."""
+        send(value, 0, _cpu_group())
+
+    def take_from(self, rank: int) -> Any:
+        """What another process gives this one."""
+        return receive(rank, _cpu_group())
 
     def arrive(self) -> dist.Work:
         """Be there, without waiting: what is returned is completed once all are."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from trainer.errors import TrainerError
 from trainer.protocol.events import RunFailed
@@ -151,10 +151,15 @@ class Pair:
         with self._hearing():
             return self.team.gather(value)
 
-    def hand_over(self, value: T) -> list[T]:
-        """Both values, for the first; errors as of `meet`."""
+    def give(self, value: object) -> None:
+        """For the second: give the first a value with tensors on the CPU; errors as of `meet`."""
         with self._hearing():
-            return self.team.gather_at_first(value)
+            self.team.give_to_first(value)
+
+    def take(self) -> Any:
+        """For the first: what the second gives; errors as of `meet`."""
+        with self._hearing():
+            return self.team.take_from(1)
 
     def listen(self) -> None:
         """For the first: say what the second has handed on since.

@@ -57,6 +57,19 @@ try:
 except MemoryRanOutError as error:
     assert "step 7" in str(error) and "a card" in str(error)
 
+shared = torch.arange(6, dtype=torch.float32).view(2, 3)
+state = {"a": [shared, torch.tensor(2.5)], "b": {"half": torch.ones(3, dtype=torch.bfloat16)}, "c": shared}
+state |= {"none": torch.empty(0, 4), "turned": shared.T, "words": ("x", None)}
+if team.is_first:
+    got = team.take_from(1)
+    assert got.keys() == state.keys() and got["words"] == state["words"]
+    assert got["a"][0] is got["c"], "sent once"
+    for ours, theirs in zip((*got["a"], got["b"]["half"], got["none"], got["turned"]),
+                            (*state["a"], state["b"]["half"], state["none"], state["turned"]), strict=True):
+        assert ours.dtype == theirs.dtype and torch.equal(ours, theirs)
+else:
+    team.give_to_first(state)
+
 done = []
 team.after_first(lambda: done.append(1))
 assert done == [1]
