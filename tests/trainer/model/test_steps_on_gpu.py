@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ from trainer.model.assemble import Assembly, assemble_expert, serve
 from trainer.model.block.attention import attend, attend_gradient, fastest_kernel
 from trainer.model.block.passes import compilation
 from trainer.model.expert_plan import ExpertPlan
+from trainer.model.frozen.quantized_cache import CachedBlock
 from trainer.model.frozen.weights import why_no_float8_products
 from trainer.model.lora import LoraSettings, lora_dropout
 from trainer.model.miniature import MiniatureConfig, build_expert
@@ -35,6 +36,8 @@ LAYERS = 4
 SHAPE = MiniatureConfig(heads=8, head_dim=128, layers=1, ffn_dim=2816, text_dim=256)
 SIZE = (5, 40, 40)
 """Latent frames, height and width: 2000 tokens."""
+RANK = 64
+"""Of the branches that recover what 4 bits lose."""
 LEVELS = 4
 """Of noise, at which a clip is learnt."""
 ROUNDING = 0.02
@@ -73,10 +76,32 @@ class Run:
         return one_step(self.transformer, self.inputs, context)
 
 
+class Quantized:
+    """Quantized weights that were made before: recovery takes seconds."""
+
+    made: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, source, plan) -> None:
+        self.key = (id(source), plan.mode, plan.recovery_rank)
+
+    def load_block(self, index) -> CachedBlock:
+        return CachedBlock(self.made.get((*self.key, index)))
+
+    def store_block(self, index, tensors) -> None:
+        self.made[*self.key, index] = {name: dict(parts) for name, parts in tensors.items()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_at_the_end():
+    yield
+    Quantized.made.clear()
+
+
 def run_of(source, device, plan, lora=None, size=SIZE) -> Run:
     """The same LoRA and inputs each time."""
     in_ram = plan.resident_blocks is not None
-    expert = assemble_expert(source, Assembly(plan, device, torch.bfloat16, in_ram=in_ram))
+    cache: Any = None if plan.mode == "none" else Quantized(source, plan)
+    expert = assemble_expert(source, Assembly(plan, device, torch.bfloat16, in_ram=in_ram, cache=cache))
     put_lora(expert.transformer, lora or LoraSettings(rank=16), deviation=0.02)
     served = serve({Expert.HIGH: expert}, plan, device, pytest.fail)
     inputs = expert_inputs(expert.transformer, size=size, text_tokens=512)
@@ -98,7 +123,7 @@ def repeatable_attention(run):
 
 def losses_of(source, device, mode, steps=20):
     """Of a LoRA that learns one clip at a few noise levels in turn, from the same beginning."""
-    run = run_of(source, device, ExpertPlan(mode=mode, recovery_rank=128), LoraSettings(rank=16))
+    run = run_of(source, device, ExpertPlan(mode=mode, recovery_rank=RANK), LoraSettings(rank=16))
     parameters = [one for one in run.transformer.parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=3e-3)
     generator = torch.Generator(device).manual_seed(0)
@@ -125,10 +150,10 @@ def plain_losses(source):
 @pytest.mark.parametrize(
     ("mode", "bound", "bound_of_learnt"),
     [
-        ("float8", 0.01, 0.05),
-        ("float8_compute", 0.01, 0.05),
-        ("nf4", 0.03, 0.15),
-        ("nf4_recovered", 0.03, 0.15),
+        ("float8", 0.01, 0.02),
+        ("float8_compute", 0.01, 0.02),
+        ("nf4", 0.03, 0.05),
+        ("nf4_recovered", 0.03, 0.05),
     ],
 )
 def test_a_lora_learns_as_with_plain_weights(source, device, plain_losses, mode, bound, bound_of_learnt):
@@ -140,14 +165,14 @@ def test_a_lora_learns_as_with_plain_weights(source, device, plain_losses, mode,
         float(one[:LEVELS].mean() - one[-LEVELS:].mean()) for one in (losses, plain_losses)
     )
     print(f"{mode}: learnt {learnt:.4f} instead of {plainly_learnt:.4f}, losses off by {off:.3%} at most")
-    assert plainly_learnt > 0.03 * float(plain_losses[0]), "nothing was learnt"
+    assert plainly_learnt > 0.02 * float(plain_losses[0]), "nothing was learnt"
     assert off < bound
     assert learnt == pytest.approx(plainly_learnt, rel=bound_of_learnt)
 
 
 def test_rounding_costs_what_it_should_and_recovery_gives_back_some_of_it(source, device):
     def step(mode):
-        return run_of(source, device, ExpertPlan(mode=mode, recovery_rank=128)).step()
+        return run_of(source, device, ExpertPlan(mode=mode, recovery_rank=RANK)).step()
 
     modes = ["float8", "nf4", "nf4_recovered"]
     if not why_no_float8_products(device):
@@ -174,7 +199,7 @@ def test_a_block_computed_by_hand_is_near_diffusers_own(source, device):
         own = distance(found["bfloat16"][part], found["float32"][part])
         by_hand = distance(found["by hand"][part], found["float32"][part])
         print(f"diffusers' own {own:.4f}, by hand {by_hand:.4f}")
-        assert by_hand < 1.2 * own + 1e-3
+        assert by_hand < 1.5 * own + 1e-3
 
 
 @pytest.mark.parametrize("kernel", ["cudnn", "flash", "plain"])
@@ -202,10 +227,8 @@ def test_every_kernel_of_attention_gives_the_same(device, kernel, keys):
         assert distance(given, wanted) < 0.02
 
 
-@pytest.mark.parametrize("mode", ["none", "float8_compute"])
-def test_compiled_passes_give_what_they_give_as_they_are_written(source, device, monkeypatch, mode):
-    if mode == "float8_compute" and (reason := why_no_float8_products(device)):
-        pytest.skip(reason)
+def test_compiled_passes_give_what_they_give_as_they_are_written(device, monkeypatch):
+    mode = "none" if why_no_float8_products(device) else "float8_compute"
     # Narrower: what is compiled depends on the shapes, and how long it takes does not.
     size, plan = (2, 16, 16), ExpertPlan(mode=mode, feed_forward_chunks=1, keep="nothing")
     run = run_of(random_weights(device, 1), device, plan, size=size)
@@ -227,13 +250,13 @@ def test_compiled_passes_give_what_they_give_as_they_are_written(source, device,
 
 @pytest.mark.parametrize("mode", ["none", "float8", "nf4", "nf4_recovered"])
 def test_streaming_and_offloading_change_no_bit(source, device, mode):
-    in_place = run_of(source, device, ExpertPlan(mode=mode, recovery_rank=16))
+    in_place = run_of(source, device, ExpertPlan(mode=mode, recovery_rank=RANK))
     with repeatable_attention(in_place):
         expected = in_place.step()
         assert is_same(in_place.step(), expected), "the step itself is not repeatable"
     for resident, offloading in ((0, True), (1, False), (LAYERS, True)):
         plan = ExpertPlan(
-            mode=mode, recovery_rank=16, resident_blocks=resident, checkpoint_offloading=offloading
+            mode=mode, recovery_rank=RANK, resident_blocks=resident, checkpoint_offloading=offloading
         )
         run = run_of(source, device, plan)
         with repeatable_attention(run):
@@ -278,7 +301,7 @@ def test_dropout_draws_the_same_as_under_torchs_checkpoint(source, device, kind)
 def test_the_program_never_waits_for_the_gpu_in_a_step(source, device, mode):
     if mode == "float8_compute" and (reason := why_no_float8_products(device)):
         pytest.skip(reason)
-    plan = ExpertPlan(mode=mode, recovery_rank=32, resident_blocks=1, checkpoint_offloading=True)
+    plan = ExpertPlan(mode=mode, recovery_rank=RANK, resident_blocks=1, checkpoint_offloading=True)
     run = run_of(source, device, plan)
     run.step()
     run.step()
@@ -318,6 +341,7 @@ def test_with_all_streamed_and_offloaded_a_step_fits_a_small_card(device):
         with pytest.raises(torch.OutOfMemoryError):
             run.step()
         run.served.release()
+        release_memory()
         # And after that it fits again.
         for plan in run.served.plans[Expert.HIGH]:
             plan.keep, plan.feed_forward_chunks = "attention", 2

@@ -16,7 +16,8 @@ def test_a_case_has_seconds_memory_a_floor_and_what_stays(monkeypatch):
     device = torch.device("cuda", torch.cuda.current_device())
     config = dict(expert_weights(SMALL).config)
     small = {"layers": 3, "width": 128, "height": 128, "frames": 9, "mode": "float8", "rank": 4, "steps": 2}
-    cases = [Case(**small), Case(**small, resident=0, offload=True), Case(**small, cap=1.01), Case(**small)]
+    large = small | {"width": 512, "height": 512, "frames": 41}
+    cases = [Case(**small), Case(**small, resident=0, offload=True), Case(**large, cap=1.01), Case(**small)]
     lines = []
     plain, streamed, capped, last = measure(cases, device, lines.append, config)
     assert len(lines) == 4
