@@ -20,8 +20,8 @@ from trainer.protocol.run_folder import RunFolder, RunLockedError, read_job_file
 from trainer.protocol.wire import WireError
 from trainer.recipes.lora_verb import add_export_options, add_lora_verb, run_tool
 from trainer.recipes.measure_verb import add_measure_options, run_measure
-from trainer.runtime.control import Control
-from trainer.runtime.reporter import Reporter
+from trainer.runtime.control import Control, FollowingControl
+from trainer.runtime.reporter import Reporter, SilentReporter
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -97,7 +97,7 @@ def _run(options: argparse.Namespace) -> int:
     run = RunFolder(options.run_dir)
     try:
         job = read_job_file(options.job)
-        if options.job.resolve() != run.job_file.resolve():
+        if options.job.resolve() != run.job_file.resolve() and not _joins(run, job):
             run.create(job)
     except FileExistsError:
         return _refuse(f"{run.path} holds a run already; use `resume`, or choose another folder.")
@@ -120,7 +120,37 @@ def _resume(options: argparse.Namespace) -> int:
     return _train(run, job, memory)
 
 
+def _joins(run: RunFolder, job: JobSpec) -> bool:
+    """Whether this process, one of torchrun's, goes on with a run of this very job that is there already.
+
+    torchrun starts all with the same words, also again when a machine has left or joined.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return False
+    return _is_follower() or (run.job_file.exists() and read_job_file(run.job_file) == job)
+
+
+def _is_follower() -> bool:
+    """Whether another process speaks and writes for this one."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+def _follow(run: RunFolder, job: JobSpec) -> int:
+    """Train along, in silence."""
+    reporter = SilentReporter()
+    control = FollowingControl(run, reporter)
+    control.listen_to_signals()
+    return _reported(reporter, lambda: _import_and_train(run, job, reporter, control))
+
+
 def _train(run: RunFolder, job: JobSpec, memory: dict[str, str] | None = None) -> int:
+    if _is_follower():
+        return _follow(run, job)
+    if job.job.more_gpus and "WORLD_SIZE" not in os.environ:
+        from trainer.runtime.launch import launch
+
+        changes = [word for name, value in (memory or {}).items() for word in ("--set", f"{name}={value}")]
+        return launch(1 + len(job.job.more_gpus), ["resume", str(run.path), *changes])
     try:
         # The lock first: torch takes seconds to import, and the app should see the run alive.
         with run.hold_lock(), Reporter(run) as reporter:

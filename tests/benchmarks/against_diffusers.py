@@ -1,4 +1,6 @@
-"""Ours against diffusers with peft, by hand: python tests/benchmarks/against_diffusers.py [--sizes 512,768] [--compiled].
+"""A training step of ours against one of diffusers with peft; run by hand.
+
+python tests/benchmarks/against_diffusers.py [--sizes 512,768] [--compiled]
 
 diffusers' WanTransformer3DModel in bfloat16 (float32 where diffusers keeps it), peft's LoRA in float32,
 autocast, every block checkpointed; with --compiled its blocks are compiled as well, each size for itself.

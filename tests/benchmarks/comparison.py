@@ -1,4 +1,4 @@
-"""A peer's training step and ours, one after the other in one process on one device: seconds, memory, ratios.
+"""A peer's training step and ours in one process on one device: seconds, memory, ratios.
 
 The model, its LoRA and its way to save memory are the peer's own code; noise, loss, clipping and optimizer
 are those of our own measurements on both sides, so nothing but the models differs. Data loaders, caches and
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from trainer.errors import TrainerError
 from trainer.model.a14b_config import A14B_I2V_CONFIG
 from trainer.objective.flow_matching import add_noise, velocity_target
 from trainer.objective.losses import item_losses
@@ -98,7 +99,7 @@ class Comparison:
         cases: The sizes, smallest first.
         modes: How our frozen weights compute, one after the other.
         ours: More of our case, in the words of ``python -m trainer measure --case``.
-        untimed: Steps of a peer before those that count; ours takes two.
+        untimed: Steps of a peer before those that count; ours takes one.
         timings: By size, then by path.
     """
 
@@ -112,14 +113,14 @@ class Comparison:
     def measure_peer(self, name: str, build: Callable[[], Peer]) -> None:
         """Build a peer, measure it at every size and let go of it.
 
-        A peer that runs out of memory is not tried at the larger sizes.
+        A peer that runs out of memory, or fails, is not tried at the larger sizes.
         """
         peer, optimizer, error = None, None, ""
         try:
             peer = build()
             optimizer = make_optimizer("adamw8bit", peer.parameters, 1e-4, weight_decay=1e-4)
-        except torch.OutOfMemoryError as problem:
-            error = f"out of memory while it was built: {_first_line(problem)}"
+        except RuntimeError as problem:
+            error = f"{_what_happened(problem)} (while it was built)"
         if peer is not None and optimizer is not None:
             count = sum(one.numel() for one in peer.parameters)
             say(f"{name}: built, {count / 1e6:.1f} million parameters to train")
@@ -168,8 +169,8 @@ class Comparison:
             for _ in range(self.untimed - 1):
                 step.take()
             seconds = [timed(step.take, self.device) for _ in range(case.steps)]
-        except torch.OutOfMemoryError as problem:
-            timing = Timing(error=f"out of memory: {_first_line(problem)}")
+        except RuntimeError as problem:
+            timing = Timing(error=_what_happened(problem))
             say(f"{name}, {size_of(case)}: {timing.error}")
             return timing
         finally:
@@ -217,7 +218,7 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--layers", type=int, default=40, help="blocks of an expert; the real one has 40")
     parser.add_argument("--rank", type=int, default=16, help="of the LoRA, on ten linears of every block")
     parser.add_argument("--steps", type=int, default=3, help="that are timed; their median counts")
-    parser.add_argument("--untimed", type=int, default=2, help="steps of a peer before those; ours takes 2")
+    parser.add_argument("--untimed", type=int, default=1, help="steps of a peer before those; ours takes 1")
     parser.add_argument("--mode", default="float8_compute", help="ours: float8_compute, none, nf4, ...")
     parser.add_argument(
         "--ours", default="", metavar="NAME=VALUE,...", help="more of our case, as in trainer measure --case"
@@ -231,8 +232,15 @@ def comparison_of(options: argparse.Namespace) -> Comparison:
     """What the options ask for; says on what it is measured.
 
     Raises:
-        TrainerError: there is no such GPU, or a size or mode cannot be read.
+        SystemExit: there is no such GPU, or a size or mode cannot be read.
     """
+    try:
+        return _comparison_of(options)
+    except TrainerError as problem:
+        raise SystemExit(str(problem)) from problem
+
+
+def _comparison_of(options: argparse.Namespace) -> Comparison:
     device = choose_device(options.gpu)
     shared = f"frames={options.frames},layers={options.layers},rank={options.rank},steps={options.steps}"
     cases = []
@@ -303,5 +311,6 @@ def _limit_memory(device: torch.device, cap_gib: float) -> None:
         torch.cuda.set_per_process_memory_fraction(share, device)
 
 
-def _first_line(problem: BaseException) -> str:
-    return str(problem).splitlines()[0]
+def _what_happened(problem: RuntimeError) -> str:
+    kind = "out of memory" if isinstance(problem, torch.OutOfMemoryError) else "failed"
+    return f"{kind}: {next(iter(str(problem).splitlines()), type(problem).__name__)}"

@@ -56,7 +56,7 @@ class Parts:
 
     Attributes:
         draws: What each micro-batch trains on, the next one made ahead; a context manager.
-        micro_batches: Micro-batches of an optimizer step.
+        micro_batches: Micro-batches of an optimizer step, over all processes.
         done_step: Optimizer steps that are done, in this process or before.
         saved_step: Step of the newest checkpoint; 0 for none.
     """
@@ -83,11 +83,23 @@ def turns_of(job: JobSpec) -> ExpertTurns:
     return ExpertTurns(settings, job.training.steps)
 
 
-def prepare(context: RunContext, turns: ExpertTurns) -> Parts:
-    """Cache the data, load the experts with a fresh LoRA and optimizer each."""
+def prepare(context: RunContext, turns: ExpertTurns, saved: TrainingState | None = None) -> Parts:
+    """Cache the data, load the experts with a fresh LoRA and optimizer each.
+
+    Args:
+        context: The run.
+        turns: Of its experts.
+        saved: The checkpoint that the run goes on from.
+    """
     job = context.job
-    cache_prompts(context)
-    cache_latents(context)
+    before = saved.micro_batches or job.training.gradient_accumulation if saved is not None else None
+    micro_batches = context.team.batches_of_step(job.training.gradient_accumulation, before)
+
+    def cache() -> None:
+        cache_prompts(context)
+        cache_latents(context)
+
+    context.team.after_first(cache)
     warn_of_settings(context)
 
     # A preview needs both experts, also when only one of them trains.
@@ -102,7 +114,6 @@ def prepare(context: RunContext, turns: ExpertTurns) -> Parts:
     with watching_memory(MemoryWork(Doing.LOADING)):
         loaded = load_experts(context, needed, batches, dress)
     learners = {expert: learner_of(job, loaded.experts, turns, expert) for expert in turns.experts}
-    micro_batches = job.training.gradient_accumulation
     aims = {expert: (learner.interval, learner.timesteps) for expert, learner in learners.items()}
     return Parts(
         context=context,
@@ -118,7 +129,7 @@ def prepare(context: RunContext, turns: ExpertTurns) -> Parts:
 
 def draws_of(source: DrawSource) -> OneAhead[Place, Draw]:
     """The draws of a run in the order of its micro-batches, made on a thread of their own."""
-    device = source.context.device
+    device, team = source.context.device, source.context.team
     is_gpu = device.type == "cuda"
 
     def make(place: Place) -> Draw:
@@ -126,9 +137,9 @@ def draws_of(source: DrawSource) -> OneAhead[Place, Draw]:
         return made.pinned() if is_gpu else made
 
     def following(place: Place) -> Place | None:
-        if place.micro + 1 < source.micro_batches:
-            return Place(place.step, place.micro + 1)
-        return Place(place.step + 1, 0) if place.step + 1 < source.turns.total_steps else None
+        if place.micro + team.size < source.micro_batches:
+            return Place(place.step, place.micro + team.size)
+        return Place(place.step + 1, team.rank) if place.step + 1 < source.turns.total_steps else None
 
     # The device belongs to the thread: pinning memory on another one would open a second context there.
     return OneAhead(make, following, lambda: torch.cuda.set_device(device) if is_gpu else None)

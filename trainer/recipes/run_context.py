@@ -1,6 +1,6 @@
 """What every recipe of a run works with: the run's folder and job, the base, the cache, the device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from trainer.model.layouts import BaseModel, open_base
 from trainer.protocol.job import JobSpec
 from trainer.protocol.run_folder import RunFolder
 from trainer.runtime.control import Control
+from trainer.runtime.distributed import Team
 from trainer.runtime.reporter import Reporter
 
 
@@ -27,6 +28,7 @@ class RunContext:
     device: torch.device
     reporter: Reporter
     control: Control
+    team: Team = field(default_factory=Team)
 
     def text_rows(self, prompt: str) -> Tensor:
         """A cached prompt's rows, (L, D), true length."""
@@ -39,7 +41,12 @@ class RunContext:
 
 
 def open_context(
-    run: RunFolder, job: JobSpec, device: torch.device, reporter: Reporter, control: Control
+    run: RunFolder,
+    job: JobSpec,
+    device: torch.device,
+    reporter: Reporter,
+    control: Control,
+    team: Team | None = None,
 ) -> RunContext:
     """Open the base and the cache of a job.
 
@@ -54,4 +61,5 @@ def open_context(
         device=device,
         reporter=reporter,
         control=control,
+        team=team or Team(),
     )

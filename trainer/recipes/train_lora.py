@@ -53,10 +53,20 @@ from trainer.recipes.validate import validate
 from trainer.runtime.control import Control, StopRequested
 from trainer.runtime.device import choose_device, device_name, peak_reserved_bytes, release_memory
 from trainer.runtime.disk_guard import wait_for_room
+from trainer.runtime.distributed import (
+    ExpertsShareError,
+    FirstHasEndedError,
+    Team,
+    join_team,
+    leave_team,
+)
 from trainer.runtime.optim import drop_gradients, set_learning_rate, take_step
 from trainer.runtime.out_of_memory import Doing, MemoryRanOutError, MemoryWork, watching_memory
 from trainer.runtime.reporter import Reporter
 from trainer.runtime.version import TRAINER_VERSION
+
+STEPS_BETWEEN_COMPARISONS = 50
+"""Several processes compare their LoRAs, which must be the same, this often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,18 @@ def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Contro
     Raises:
         TrainerError: the run cannot go on; its message says why and what to do.
     """
-    device = choose_device(job.job.gpu)
+    team = join_team()
+    try:
+        train_in(team, run, job, reporter, control)
+    finally:
+        leave_team()
+
+
+def train_in(team: Team, run: RunFolder, job: JobSpec, reporter: Reporter, control: Control) -> None:
+    """The whole run, as one of the processes that train it together; errors as above."""
+    if team.size > 1 and job.job.gpu_share == "experts":
+        raise ExpertsShareError
+    device = choose_device(team.gpu(job.job.gpu, job.job.more_gpus))
     turns = turns_of(job)
     saved = newest_checkpoint(run, lambda damage: reporter.warn(damage.message, damage.hint))
     first_step = saved.step if saved else 0
@@ -99,14 +120,14 @@ def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Contro
             protocol_version=PROTOCOL_VERSION,
             trainer_version=TRAINER_VERSION,
             pid=os.getpid(),
-            device=device_name(device),
+            device=device_name(device) if team.size == 1 else f"{team.size} x {device_name(device)}",
             first_step=first_step,
             total_steps=turns.total_steps,
         )
     )
     try:
         with advised(run, job):
-            parts = prepare(open_context(run, job, device, reporter, control), turns)
+            parts = prepare(open_context(run, job, device, reporter, control, team), turns, saved)
             with parts.draws:
                 if saved is not None:
                     restore(parts, saved)
@@ -116,6 +137,8 @@ def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Contro
     except StopRequested:
         # While caching, or while waiting for room on the disk: what is saved is what was done.
         reporter.say(RunFinished(reason="stopped", step=max(run.checkpoint_steps(), default=0)))
+        return
+    except FirstHasEndedError:
         return
     reporter.say(
         RunFinished(reason="completed" if finished == turns.total_steps else "stopped", step=finished)
@@ -132,6 +155,8 @@ def start(parts: Parts) -> None:
             average = parts.learners[expert].average
             if average is not None:
                 average.restart()
+    if not parts.context.team.is_first:
+        return
     if job.sample.every and job.sample.at_start:
         preview(parts, 0)
     if job.advanced.validation_every:
@@ -144,7 +169,7 @@ def train(parts: Parts, first_step: int) -> int:
     Raises:
         MemoryRanOutError: the GPU's memory did not suffice; what was done before is saved.
     """
-    job, control = parts.context.job, parts.context.control
+    job, control, team = parts.context.job, parts.context.control, parts.context.team
     total = parts.turns.total_steps
     with (
         parts.context.reporter.phase(Phase.TRAINING, total, "steps") as report,
@@ -157,7 +182,7 @@ def train(parts: Parts, first_step: int) -> int:
             learner = parts.learners[expert]
             rate = learner.learning_rate * learner.schedule.factor(parts.turns.steps_taken(expert, step))
             set_learning_rate(learner.optimizer, rate)
-            losses = accumulate_gradient(parts, expert, step)
+            losses = accumulate_gradient_together(parts, expert, step)
             if step + 1 < total:
                 parts.served.announce(parts.turns.expert_at(step + 1))
             with watching_memory(MemoryWork(Doing.UPDATE, step + 1, expert)):
@@ -166,28 +191,49 @@ def train(parts: Parts, first_step: int) -> int:
                     learner.average.update()
             done = parts.done_step = step + 1
             # Only now, with the whole step on its way, may the host wait for the device.
-            numbers = read_numbers(losses, grad_norm)
+            numbers = joined(team.gather(read_numbers(losses, grad_norm)), job.training.batch_size)
             parts.pace.step_seconds.append(time.perf_counter() - began)
             report_step(parts, done, numbers, rate)
 
+            if done % STEPS_BETWEEN_COMPARISONS == 0:
+                team.check_equal(learner.parameters, done)
             control.look()
+            control.take_over(team.share(control.wishes))
             if control.learning_rate is not None:
                 change_learning_rate(parts, control.learning_rate)
                 control.learning_rate = None
             last = done == total
-            saved = last or is_due(done, job.save.every) or control.save or control.stop or control.pause
-            if saved:
-                save(parts, done)
-            if not control.stop:
-                look_at_progress(parts, done, last=last)
-            if control.stop and not saved:
-                # The stop came while previews were made.
-                save(parts, done)
-            if control.pause:
-                pause(parts, done)
+            if is_anything_due(parts, done, last=last):
+                if team.is_first:
+                    look_after(parts, done, last=last)
+                # The others wait here, and learn of a stop that came meanwhile.
+                control.take_over(team.share(control.wishes))
             if control.stop:
                 return done
     return total
+
+
+def is_anything_due(parts: Parts, done: int, *, last: bool) -> bool:
+    """Whether there is anything to do after this step but to go on."""
+    job, control = parts.context.job, parts.context.control
+    times = (job.save.every, job.advanced.validation_every, job.sample.every)
+    asked = control.save or control.stop or control.pause or control.preview
+    return last or asked or any(is_due(done, every) for every in times)
+
+
+def look_after(parts: Parts, done: int, *, last: bool) -> None:
+    """Save, validate and preview when due, asked for or at the end; wait when asked to pause."""
+    job, control = parts.context.job, parts.context.control
+    saved = last or is_due(done, job.save.every) or control.save or control.stop or control.pause
+    if saved:
+        save(parts, done)
+    if not control.stop:
+        look_at_progress(parts, done, last=last)
+    if control.stop and not saved:
+        # The stop came while previews were made.
+        save(parts, done)
+    if control.pause:
+        pause(parts, done)
 
 
 @contextmanager
@@ -207,7 +253,8 @@ def kept_if_memory_runs_out(parts: Parts) -> Generator[None]:
             drop_gradients(learner.parameters)
         release_memory()
         # An update that broke off has changed some weights and not others: that is no state to keep.
-        if ran_out.work.doing is not Doing.UPDATE and parts.done_step > parts.saved_step:
+        is_whole = ran_out.work.doing is not Doing.UPDATE
+        if is_whole and parts.context.team.is_first and parts.done_step > parts.saved_step:
             save(parts, parts.done_step)
         raise
 
@@ -227,11 +274,30 @@ def is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
+def accumulate_gradient_together(parts: Parts, expert: Expert, step: int) -> StepLosses:
+    """The gradient of a whole step, each process doing its part of the micro-batches.
+
+    Raises:
+        MemoryRanOutError: in one of the processes, and so in each of them.
+    """
+    team = parts.context.team
+    losses, failure = None, None
+    try:
+        losses = accumulate_gradient(parts, expert, step)
+    except MemoryRanOutError as ran_out:
+        failure = ran_out
+    team.raise_together(failure)
+    assert losses is not None
+    team.sum_gradients(parts.learners[expert].parameters)
+    return losses
+
+
 def accumulate_gradient(parts: Parts, expert: Expert, step: int) -> StepLosses:
-    """Forward and backward of one optimizer step's micro-batches."""
+    """Forward and backward of this process's micro-batches of one optimizer step."""
+    team = parts.context.team
     found = [
         backward_micro_batch(parts, expert, Place(step, micro), share=1.0 / parts.micro_batches)
-        for micro in range(parts.micro_batches)
+        for micro in range(team.rank, parts.micro_batches, team.size)
     ]
     return StepLosses(
         timesteps=[t for losses in found for t in losses.timesteps],
@@ -308,6 +374,24 @@ def read_numbers(losses: StepLosses, grad_norm: Tensor) -> StepNumbers:
     )
 
 
+def joined(numbers: list[StepNumbers], batch_size: int) -> StepNumbers:
+    """The numbers of all processes, by rank, in the order of the step's micro-batches."""
+    if len(numbers) == 1:
+        return numbers[0]
+
+    def in_order(values: list[list[float]]) -> list[float]:
+        rounds = range(0, len(values[0]), batch_size)
+        return [one for start in rounds for own in values for one in own[start : start + batch_size]]
+
+    preserved = [one.preservation for one in numbers if one.preservation is not None]
+    return StepNumbers(
+        timesteps=in_order([one.timesteps for one in numbers]),
+        plain=in_order([one.plain for one in numbers]),
+        preservation=sum(preserved) / len(preserved) if preserved else None,
+        grad_norm=numbers[0].grad_norm,
+    )
+
+
 def report_step(parts: Parts, done: int, numbers: StepNumbers, learning_rate: float) -> None:
     """Say what the step gave, and how long the rest takes."""
     job = parts.context.job
@@ -345,6 +429,7 @@ def save(parts: Parts, step: int) -> None:
             for expert, learner in parts.learners.items()
             if learner.average is not None
         },
+        micro_batches=parts.micro_batches,
     )
     with context.reporter.phase(Phase.SAVING), averaged(parts):
         folder = wait_for_room(

@@ -117,6 +117,11 @@ class MemoryRanOutError(Exception):
         super().__init__(f"The memory of {device} does not suffice {work}{told}.")
         self.work = work
         self.figures = figures
+        self._device = device
+
+    def __reduce__(self) -> tuple[type["MemoryRanOutError"], tuple[MemoryWork, MemoryFigures, str]]:
+        """From one process to another."""
+        return MemoryRanOutError, (self.work, self.figures, self._device)
 
     def let_go(self) -> None:
         """Forget the local values of the frames that failed: they hold the tensors that fill the memory."""

@@ -13,12 +13,8 @@ def _named_twice(settings: Settings) -> str:
     return "One GPU is named twice." if len(every) != len(set(every)) else ""
 
 
-def _not_two(settings: Settings) -> str:
-    if settings.job.gpu_share != "experts":
-        return ""
-    if settings.multistage.stages != "both":
-        return "One expert for each GPU needs both experts in training."
-    return "" if len(settings.job.more_gpus) == 1 else "One expert for each GPU needs two GPUs, no more."
+def _not_yet(settings: Settings) -> str:
+    return "The trainer cannot do that yet." if settings.job.gpu_share == "experts" else ""
 
 
 GPU_FIELDS = (
@@ -44,6 +40,6 @@ GPU_FIELDS = (
         help="Each takes a part of every step's batches, or each of two trains one expert by itself.",
         choices=(("data", "The batches"), ("experts", "The experts")),
         applies=_has_more,
-        remark=_not_two,
+        remark=_not_yet,
     ),
 )

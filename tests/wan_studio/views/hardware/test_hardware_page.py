@@ -47,7 +47,7 @@ def test_further_gpus_are_typed_with_commas_and_then_ask_how_they_share(page):
     assert page.session.project.settings.job.more_gpus == (1, 2)
     assert not share.isHidden()
     share.editor.entered.emit("experts")
-    assert "two GPUs" in share.remark
+    assert "cannot do that yet" in share.remark
     QTest.keyClicks(line, "x")
     assert not page.primary().is_enabled
 
