@@ -1,5 +1,6 @@
 """How the job says that experts are stored and computed: what must not change the numbers does not."""
 
+import dataclasses
 import gc
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from tests.jobs import preview_row, small_job
 from tests.trainer.small_experts import distance
 from trainer.model.block.recomputed_block import RecomputedBlock
+from trainer.model.expert_plan import ExpertPlan
 from trainer.model.frozen.nf4 import Nf4Weight
 from trainer.model.frozen.recovery import RecoveredWeight
 from trainer.model.frozen.weights import DenseWeight, Float8ComputeWeight, Float8Weight
@@ -316,6 +318,30 @@ def test_plain_weights_are_not_written_a_second_time(job_of, opened, tmp_path):
     job = with_own_cache(job_of(), tmp_path)
     opened(job)
     assert not (Path(job.cache_folder) / QUANTIZED_FOLDER).exists()
+
+
+def test_each_base_expert_mode_and_branch_has_quantized_weights_of_its_own(job_of, opened):
+    context = opened(job_of()).context
+    other_base = dataclasses.replace(context, base=dataclasses.replace(context.base, fingerprint="other"))
+
+    def folder(context=context, expert=Expert.HIGH, statistics="", **fields):
+        plan = ExpertPlan(**({"mode": "nf4_recovered", "recovery_rank": 4} | fields))
+        source = context.base.expert_source(expert)
+        return load_experts.quantized_cache(context, source, expert, plan, statistics).folder
+
+    found = [
+        folder(),
+        folder(other_base),
+        folder(expert=Expert.LOW),
+        folder(statistics="of other clips"),
+        folder(mode="nf4"),
+        folder(mode="float8"),
+        folder(recovery_rank=5),
+    ]
+    assert len(set(found)) == len(found)
+    # What is no part of the stored weights shares them.
+    assert folder(resident_blocks=0, keep="sums", feed_forward_chunks=4) == folder()
+    assert folder(mode="nf4", recovery_rank=5, statistics="of other clips") == folder(mode="nf4")
 
 
 @pytest.fixture
