@@ -31,6 +31,8 @@ DESCRIPTIONS = {
     "tests/wan_studio": "The app's tests, path for path as in wan_studio/.",
     "tests/trainer": "The trainer's tests, path for path as in trainer/.",
     "tests/contract": "Both programs together, with a real trainer process.",
+    "tests/benchmarks": "Ours against peers, run by hand; not collected by pytest.",
+    "tests/benchmarks/README.md": "How to run them, what was tried, and the figures.",
     "tests/packaging": "Bootstrap, wheel and this tree.",
 }
 TOP_LEVEL = (

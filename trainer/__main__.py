@@ -1,9 +1,10 @@
-"""``python -m trainer run | resume | export | preview | lora``: argv to recipe, errors to exit codes."""
+"""``python -m trainer run | resume | export | preview | lora | measure``: argv to recipe, errors to exit codes."""
 
 import argparse
 import contextlib
 import logging
 import math
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,11 +15,13 @@ import psutil
 from trainer.errors import TrainerError
 from trainer.protocol.events import RunFailed
 from trainer.protocol.job import JobSpec
+from trainer.protocol.memory_settings import MemorySettingError, memory_settings, with_memory
 from trainer.protocol.run_folder import RunFolder, RunLockedError, read_job_file
 from trainer.protocol.wire import WireError
 from trainer.recipes.lora_verb import add_export_options, add_lora_verb, run_tool
-from trainer.runtime.control import Control
-from trainer.runtime.reporter import Reporter
+from trainer.recipes.measure_verb import add_measure_options, run_measure
+from trainer.runtime.control import Control, FollowingControl
+from trainer.runtime.reporter import Reporter, SilentReporter
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -29,6 +32,10 @@ EXIT_OUT_OF_MEMORY = 4
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
+    if sys.platform == "linux":
+        # Before torch is loaded. Buckets of many sizes leave holes in memory that is reserved piece by piece;
+        # what the user has set stays.
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -48,6 +55,14 @@ def _parser() -> argparse.ArgumentParser:
 
     resume = verbs.add_parser("resume", help="go on from the newest checkpoint")
     resume.add_argument("run_dir", type=Path)
+    resume.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="SECTION.FIELD=VALUE",
+        help="another setting of memory, e.g. model.layer_offloading=0.6 (may be repeated)",
+    )
     resume.set_defaults(verb=_resume)
 
     export = verbs.add_parser("export", help="write verified LoRA files; prints their paths")
@@ -71,6 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     preview.set_defaults(verb=_preview)
 
     add_lora_verb(verbs, _lora)
+
+    measure = verbs.add_parser("measure", help="seconds, memory and precision of training steps here")
+    add_measure_options(measure)
+    measure.set_defaults(verb=_measure)
     return parser
 
 
@@ -78,7 +97,7 @@ def _run(options: argparse.Namespace) -> int:
     run = RunFolder(options.run_dir)
     try:
         job = read_job_file(options.job)
-        if options.job.resolve() != run.job_file.resolve():
+        if options.job.resolve() != run.job_file.resolve() and not _joins(run, job):
             run.create(job)
     except FileExistsError:
         return _refuse(f"{run.path} holds a run already; use `resume`, or choose another folder.")
@@ -92,16 +111,51 @@ def _run(options: argparse.Namespace) -> int:
 def _resume(options: argparse.Namespace) -> int:
     run = RunFolder(options.run_dir)
     try:
-        job = run.read_job()
+        memory = memory_settings(options.assignments)
+        job = with_memory(run.read_job(), memory)
     except WireError as error:
         return _refuse(f"There is no run to resume: {error}")
-    return _train(run, job)
+    except MemorySettingError as error:
+        return _refuse(str(error))
+    return _train(run, job, memory)
 
 
-def _train(run: RunFolder, job: JobSpec) -> int:
+def _joins(run: RunFolder, job: JobSpec) -> bool:
+    """Whether this process, one of torchrun's, goes on with a run of this very job that is there already.
+
+    torchrun starts all with the same words, also again when a machine has left or joined.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return False
+    return _is_follower() or (run.job_file.exists() and read_job_file(run.job_file) == job)
+
+
+def _is_follower() -> bool:
+    """Whether another process speaks and writes for this one."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+def _follow(run: RunFolder, job: JobSpec) -> int:
+    """Train along, in silence."""
+    reporter = SilentReporter()
+    control = FollowingControl(run, reporter)
+    control.listen_to_signals()
+    return _reported(reporter, lambda: _import_and_train(run, job, reporter, control))
+
+
+def _train(run: RunFolder, job: JobSpec, memory: dict[str, str] | None = None) -> int:
+    if _is_follower():
+        return _follow(run, job)
+    if job.job.more_gpus and "WORLD_SIZE" not in os.environ:
+        from trainer.runtime.launch import launch
+
+        changes = [word for name, value in (memory or {}).items() for word in ("--set", f"{name}={value}")]
+        return launch(1 + len(job.job.more_gpus), ["resume", str(run.path), *changes])
     try:
         # The lock first: torch takes seconds to import, and the app should see the run alive.
         with run.hold_lock(), Reporter(run) as reporter:
+            if memory:
+                run.change_memory(memory)
             control = Control(run, reporter)
             control.forget_commands_before(psutil.Process().create_time())
             control.listen_to_signals()
@@ -114,10 +168,8 @@ def _train(run: RunFolder, job: JobSpec) -> int:
 
 def _import_and_train(run: RunFolder, job: JobSpec, reporter: Reporter, control: Control) -> None:
     from trainer.recipes.train_lora import train_lora
-    from trainer.runtime.device import worded_out_of_memory
 
-    with worded_out_of_memory():
-        train_lora(run, job, reporter, control)
+    train_lora(run, job, reporter, control)
 
 
 def _reported(reporter: Reporter, work: Callable[[], None]) -> int:
@@ -126,7 +178,15 @@ def _reported(reporter: Reporter, work: Callable[[], None]) -> int:
         work()
     except TrainerError as error:
         _print_trace()
-        reporter.say(RunFailed(kind=error.kind, message=error.message, hint=error.hint))
+        reporter.say(
+            RunFailed(
+                kind=error.kind,
+                message=error.message,
+                hint=error.hint,
+                step=error.step,
+                remedy=error.remedy,
+            )
+        )
         return EXIT_OUT_OF_MEMORY if error.kind == "out_of_memory" else EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the last door: an unknown fault must still be told
         _print_trace()
@@ -158,16 +218,11 @@ def _export(options: argparse.Namespace) -> int:
 
 def _preview(options: argparse.Namespace) -> int:
     from trainer.recipes.render_previews import PreviewRequest, render_checkpoint
-    from trainer.runtime.device import worded_out_of_memory
-
-    def work() -> list[Path]:
-        with worded_out_of_memory():
-            return render_checkpoint(run, request)
 
     run = RunFolder(options.run_dir)
     request = PreviewRequest(options.checkpoint, options.high, options.low, options.strength)
     try:
-        return _printed(work)
+        return _printed(lambda: render_checkpoint(run, request))
     except RunLockedError:
         return _refuse(f"Another trainer works on {run.path}; wait for it, or stop it.", EXIT_LOCKED)
 
@@ -184,6 +239,10 @@ def _finite(text: str) -> float:
 
 def _lora(options: argparse.Namespace) -> int:
     return _printed(lambda: run_tool(options))
+
+
+def _measure(options: argparse.Namespace) -> int:
+    return _printed(lambda: run_measure(options))
 
 
 def _printed(work: Callable[[], Sequence[object]]) -> int:

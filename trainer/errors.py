@@ -8,9 +8,13 @@ class TrainerError(Exception):
         kind: Stable name of the cause, for `RunFailed.kind`.
         message: What happened, to which file or field.
         hint: What the user can do.
+        step: Optimizer steps that are done and saved, for `RunFailed.step`; 0 where that is not known.
+        remedy: For `RunFailed.remedy`.
     """
 
     kind = "error"
+    step = 0
+    remedy = ""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message if not hint else f"{message} {hint}")

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
         return export(RunFolder(Path(rest[0])), rest)
     if verb == "preview":
         return preview(RunFolder(Path(rest[0])), dict(word.split("=") for word in rest[1:]))
-    run = RunFolder(Path(rest[-1]))
+    run = RunFolder(Path(rest[0] if verb == "resume" else rest[-1]))
     mode = os.environ.get("STAND_IN", "")
     print(f"stand-in: {verb}, cwd {Path.cwd()}")
     if mode == "mute":

@@ -214,7 +214,7 @@ def lora_dropout(transformer: WanTransformer3DModel, seed: int) -> Generator[Non
     layers = [layer for _, layer in lora_layers(transformer) if has_dropout(layer)]
     with ExitStack() as stack:
         if layers:
-            device = layers[0].get_base_layer().weight.device
+            device = next(iter(named_parameters(transformer).values())).device
             stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
             torch.manual_seed(seed)
         for layer in layers:

@@ -20,6 +20,8 @@ from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.model.frozen.linear import described_weights
+
 ADAPTER = "default"
 LOKR_PARTS = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b")
 MAGNITUDE = "lora_magnitude_vector"
@@ -73,25 +75,28 @@ Layer = LoraLayer | KroneckerLinear
 
 def put_lora(transformer: WanTransformer3DModel, config: LoraConfig, seed: int) -> None:
     """LoRA or DoRA on the config's targets: A Kaiming uniform, B zero, DoRA's magnitudes those of the base."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), described_weights():
         transformer.add_adapter(config, ADAPTER)
+    device = transformer.patch_embedding.weight.device
     generator = torch.Generator().manual_seed(seed)
     for _, layer in lora_layers(transformer):
         down, up = _half(layer, "lora_A"), _half(layer, "lora_B")
         # New parameters: peft has put its own into the base's number type.
-        down.weight = _kaiming(down.weight, generator)
-        up.weight = nn.Parameter(torch.zeros_like(up.weight, dtype=torch.float32))
+        # On the device that computes: the frozen weights may lie in RAM.
+        down.weight = _kaiming(down.weight, generator, device)
+        up.weight = nn.Parameter(torch.zeros(up.weight.shape, device=device))
         if config.use_dora:
             magnitude = DoraMagnitude(fan_in_fan_out=False)
-            magnitude.weight = nn.Parameter(row_norms(base_weight(layer)))
+            magnitude.weight = nn.Parameter(row_norms(base_weight(layer)).to(device))
             getattr(layer, MAGNITUDE)[ADAPTER] = magnitude
         layer.eval()
 
 
 def put_lokr(transformer: WanTransformer3DModel, config: LoKrConfig, seed: int, dropout: float) -> None:
     """LoKr on the config's targets: the first factor Kaiming uniform, the second zero."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), described_weights():
         KroneckerModel(transformer, config, ADAPTER)
+    device = transformer.patch_embedding.weight.device
     generator = torch.Generator().manual_seed(seed)
     for _, layer in lora_layers(transformer):
         parts = {name: getattr(layer, name) for name in LOKR_PARTS if ADAPTER in getattr(layer, name)}
@@ -100,9 +105,9 @@ def put_lokr(transformer: WanTransformer3DModel, config: LoKrConfig, seed: int, 
             # The larger factor, or its half, begins at zero: then all of it learns from the first step.
             begins_at_zero = name in ("lokr_w2", "lokr_w2_b")
             holder[ADAPTER] = (
-                nn.Parameter(torch.zeros_like(old, dtype=torch.float32))
+                nn.Parameter(torch.zeros(old.shape, device=device))
                 if begins_at_zero
-                else _kaiming(old, generator)
+                else _kaiming(old, generator, device)
             )
         layer.dropout = dropout
         layer.eval()
@@ -151,9 +156,20 @@ def has_dropout(layer: Layer) -> bool:
     return isinstance(layer.lora_dropout[ADAPTER], nn.Dropout)
 
 
+def carries_only_plain_lora(part: nn.Module) -> bool:
+    """Whether every adapter in the part is a LoRA without dropout, or there is none."""
+    adapters: list[Any] = [module for module in part.modules() if _is_ours(module)]
+    return all(
+        isinstance(layer, LoraLayer) and _magnitude(layer) is None and not has_dropout(layer)
+        for layer in adapters
+    )
+
+
 def base_weight(layer: Layer) -> Tensor:
-    """The frozen weight below the LoRA, (O, I)."""
-    return layer.get_base_layer().get_parameter("weight").detach()
+    """The frozen weight below the LoRA, (O, I), as a plain matrix where it lies."""
+    # Not by get_parameter: a frozen linear's weight is none, but made when it is asked for.
+    base: Any = layer.get_base_layer()
+    return base.weight.detach()
 
 
 def row_norms(weight_OI: Tensor, change_OI: Tensor | None = None) -> Tensor:
@@ -191,7 +207,7 @@ def _factor(layer: KroneckerLinear, name: str, adapter: str) -> Tensor:
     return getattr(layer, f"{name}_a")[adapter] @ getattr(layer, f"{name}_b")[adapter]
 
 
-def _kaiming(like: Tensor, generator: torch.Generator) -> nn.Parameter:
+def _kaiming(like: Tensor, generator: torch.Generator, device: torch.device) -> nn.Parameter:
     """Kaiming uniform in float32, drawn on the CPU, so that every device begins alike."""
     drawn = nn.init.kaiming_uniform_(torch.empty(like.shape), a=math.sqrt(5), generator=generator)
-    return nn.Parameter(drawn.to(like.device))
+    return nn.Parameter(drawn.to(device))

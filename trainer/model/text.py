@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
+from trainer.model.frozen.linear import described_weights
+
 MAX_TOKENS = 512
 """Length that the experts see; longer prompts are cut, shorter ones padded with zeros."""
 
@@ -68,6 +70,8 @@ def _encode(encoder: TextEncoder, prompt: str) -> Tensor:
         return_tensors="pt",
     )
     mask_BL = tokens["attention_mask"].to(encoder.model.device)
-    output = encoder.model(input_ids=tokens["input_ids"].to(encoder.model.device), attention_mask=mask_BL)
+    # The class asks for the number type of weights that may be stored otherwise.
+    with described_weights():
+        output = encoder.model(input_ids=tokens["input_ids"].to(encoder.model.device), attention_mask=mask_BL)
     true_length = int(mask_BL.sum())
     return output.last_hidden_state[0, :true_length].clone().cpu()

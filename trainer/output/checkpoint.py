@@ -25,9 +25,10 @@ from trainer.protocol.job import Expert
 from trainer.protocol.run_folder import PIN_NAME, RunFolder
 from trainer.protocol.wire import write_json
 
-STATE_FORMAT = 2
-READABLE_FORMATS = (1, 2)
-"""Format 1 has no averages, and gives an optimizer's tuples back as lists."""
+STATE_FORMAT = 3
+READABLE_FORMATS = (1, 2, 3)
+"""Format 1 has no averages, and gives an optimizer's tuples back as lists; up to 2, the job's accumulation
+tells the micro-batches."""
 
 UNFINISHED = ".unfinished"
 REPLACED = ".replaced"
@@ -71,6 +72,7 @@ class TrainingState:
         loras: Float32 LoRA tensors of each expert that trains; the weights themselves, not their average.
         optimizers: Each expert's optimizer state.
         averages: Each expert's moving average of its LoRA; empty when none is kept.
+        micro_batches: Micro-batches of a step, over all processes; None where the job's accumulation tells.
     """
 
     step: int
@@ -78,6 +80,7 @@ class TrainingState:
     loras: Mapping[Expert, Mapping[str, Tensor]]
     optimizers: Mapping[Expert, OptimizerState]
     averages: Mapping[Expert, Mapping[str, Tensor]] = field(default_factory=dict)
+    micro_batches: int | None = None
 
     @property
     def expected_bytes(self) -> int:
@@ -94,6 +97,7 @@ class StateFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     learning_rate: float | None
     optimizers: dict[str, Any]
     digests: dict[str, str]
+    micro_batches: int | None = None
     format: int = STATE_FORMAT
 
 
@@ -130,6 +134,7 @@ def save_checkpoint(run: RunFolder, state: TrainingState, write_loras: Callable[
                 learning_rate=state.learning_rate,
                 optimizers=optimizers,
                 digests=digests,
+                micro_batches=state.micro_batches,
             ),
         )
         _put_in_place(run, state.step, unfinished)
@@ -323,7 +328,14 @@ def _joined(file: StateFile, tensors: Mapping[str, Tensor]) -> TrainingState:
     for optimizer in optimizers.values():
         # JSON knows only text as keys; torch numbers its parameters.
         optimizer["state"] = {int(index): values for index, values in optimizer["state"].items()}
-    return TrainingState(file.step, file.learning_rate, weights["lora"], optimizers, weights["average"])
+    return TrainingState(
+        step=file.step,
+        learning_rate=file.learning_rate,
+        loras=weights["lora"],
+        optimizers=optimizers,
+        averages=weights["average"],
+        micro_batches=file.micro_batches,
+    )
 
 
 def _same(tensor: Tensor) -> Tensor:

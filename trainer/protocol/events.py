@@ -188,12 +188,15 @@ class RunFailed(EventBase, frozen=True, kw_only=True, tag="run_failed"):
         kind: Stable name of the cause, e.g. "unreadable_clip", "out_of_memory", "bug".
         message: What happened, to which file or field.
         hint: What to do.
+        step: Optimizer steps that are done and saved.
+        remedy: The setting, `section.field=value`, that a resume is most worth a try with; empty for none.
     """
 
     kind: str
     message: str
     hint: str = ""
     step: int = 0
+    remedy: str = ""
 
 
 class UnknownEvent(Struct, frozen=True):

@@ -37,18 +37,85 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every part of a job: immutable, by keyword, and strict about names."""
 
 
-class JobSection(Section, frozen=True, kw_only=True):
-    """JOB: the run's name (files and folders are named by it), the GPU and the trigger word."""
+class GpuSection(Section, frozen=True, kw_only=True):
+    """JOB, what a project's settings have of it: the GPUs that train.
+
+    Attributes:
+        gpu: Number of the GPU that trains.
+        more_gpus: Numbers of further GPUs of this machine that train along.
+        gpu_share: With several GPUs: each trains on its own part of every batch ("data"), or each
+            of two has one expert ("experts").
+    """
+
+    gpu: NonNegative = 0
+    more_gpus: tuple[NonNegative, ...] = ()
+    gpu_share: Literal["data", "experts"] = "data"
+
+
+class JobSection(GpuSection, frozen=True, kw_only=True):
+    """JOB: the run's name (files and folders are named by it), its GPUs and the trigger word."""
 
     name: FileName
-    gpu: NonNegative = 0
     trigger: str = ""
 
 
 class ModelSection(Section, frozen=True, kw_only=True):
-    """MODEL: the frozen base, a folder in the diffusers layout or the name "miniature"."""
+    """MODEL: the frozen base, and how it shares the GPU with everything else.
+
+    The experts live in RAM, packed as they compute; `resident_blocks` is the one dial behind the two
+    names that users know, Low VRAM and layer offloading.
+
+    Attributes:
+        base: A folder (diffusers layout, original release, or single files as ComfyUI has them), a
+            repository of the Hugging Face Hub, or the name "miniature".
+        high_noise: Weights of the high-noise expert, a file or folder; empty takes the base's own.
+        low_noise: The same of the low-noise expert.
+        vae: Weights of the VAE; empty takes the base's own.
+        text_encoder: Weights of UMT5-XXL; empty takes the base's own.
+        low_vram: Only the expert at work has blocks on the GPU; the other waits in RAM.
+        layer_offloading: Share of each expert's blocks that stay in RAM and are sent to the GPU ahead
+            of use, forward and backward.
+        resident_blocks: Blocks of an expert that stay on the GPU; None takes what `layer_offloading`
+            leaves.
+        checkpoint_offloading: Keep what the backward pass needs of each block in RAM.
+        feed_forward_chunks: Parts into which a clip's tokens are cut in the feed-forward layers.
+        compile: Compile the passes between matrix products, for every size of clip once.
+    """
 
     base: str = MINIATURE
+    high_noise: str = ""
+    low_noise: str = ""
+    vae: str = ""
+    text_encoder: str = ""
+    low_vram: bool = True
+    layer_offloading: Fraction = 0.0
+    resident_blocks: NonNegative | None = None
+    checkpoint_offloading: bool = False
+    feed_forward_chunks: Annotated[int, Meta(ge=1, le=64)] = 1
+    compile: bool = True
+
+    def resident_of(self, blocks: int) -> int:
+        """How many of an expert's blocks stay on the GPU."""
+        if self.resident_blocks is not None:
+            return min(self.resident_blocks, blocks)
+        return round((1.0 - self.layer_offloading) * blocks)
+
+
+class QuantizationSection(Section, frozen=True, kw_only=True):
+    """QUANTIZATION: how the frozen base is stored and computed; the LoRA never is.
+
+    Attributes:
+        transformer: Of the linears in the experts' blocks: none (bf16); float8 (stored in 8 bits,
+            computed in bf16); float8_compute (matrix products in 8 bits too, on cards that have
+            them); nf4 (4 bits); nf4_recovered (4 bits and a frozen low-rank branch with what they
+            lost, computed from the user's own clips).
+        text_encoder: none (bf16 on the GPU), float8 (stored in 8 bits), or cpu (bf16 in RAM).
+        recovery_rank: Of the low-rank branch.
+    """
+
+    transformer: Literal["none", "float8", "float8_compute", "nf4", "nf4_recovered"] = "none"
+    text_encoder: Literal["none", "float8", "cpu"] = "none"
+    recovery_rank: Rank = 64
 
 
 TimestepType = Literal["linear", "sigmoid", "shift", "weighted"]
@@ -142,6 +209,11 @@ class TrainingSection(Section, frozen=True, kw_only=True):
         preservation_multiplier: Weight of the preservation loss.
         regularization_share: Share of each expert's batches taken from regularization data sets,
             where there are any.
+        gradient_checkpointing: Compute each block again in the backward pass instead of keeping all
+            that happened in it.
+        kept_activations: What is kept all the same, of every block: nothing but its input; also the
+            output of attention, its dearest part; or also the sums in between.
+        kept_blocks: Blocks, the last ones, that keep everything and compute nothing again.
     """
 
     steps: Positive = 2000
@@ -167,6 +239,8 @@ class TrainingSection(Section, frozen=True, kw_only=True):
     preservation_multiplier: Annotated[float, Meta(ge=0.0)] = 1.0
     regularization_share: Fraction = 0.5
     gradient_checkpointing: bool = True
+    kept_activations: Literal["nothing", "attention", "sums"] = "attention"
+    kept_blocks: NonNegative = 0
     seed: NonNegative = 42
 
 
@@ -332,6 +406,7 @@ class JobSpec(Section, frozen=True, kw_only=True):
 
     job: JobSection
     model: ModelSection
+    quantization: QuantizationSection = QuantizationSection()
     multistage: MultistageSection = MultistageSection()
     target: TargetSection = TargetSection()
     save: SaveSection = SaveSection()

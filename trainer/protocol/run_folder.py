@@ -16,6 +16,7 @@ import msgspec
 from trainer.protocol.commands import Command, decode_command
 from trainer.protocol.events import Event, PhaseProgress, StepDone, UnknownEvent, Unpaused, decode_event
 from trainer.protocol.job import PROTOCOL_VERSION, Expert, JobSpec
+from trainer.protocol.memory_settings import MemorySettingError, with_memory
 from trainer.protocol.wire import WireError, lacks_room, read_json, to_json, write_atomic, write_json
 
 if os.name == "nt":  # pragma: no cover - Windows
@@ -45,6 +46,11 @@ class RunFolder:
     @property
     def job_file(self) -> Path:
         return self.path / "job.json"
+
+    @property
+    def memory_file(self) -> Path:
+        """Settings of memory that the run goes on with, beside the job that it began with."""
+        return self.path / "memory.json"
 
     @property
     def events_file(self) -> Path:
@@ -119,12 +125,31 @@ class RunFolder:
         write_json(self.job_file, job)
 
     def read_job(self) -> JobSpec:
-        """The run's job.
+        """The run's job, with the settings of memory that it goes on with.
 
         Raises:
-            WireError: the file is missing, wrong, or of another version's protocol.
+            WireError: a file is missing, wrong, or of another version's protocol.
         """
-        return read_job_file(self.job_file)
+        job = read_job_file(self.job_file)
+        if not self.memory_file.exists():
+            return job
+        try:
+            return with_memory(job, read_json(self.memory_file, dict[str, str]))
+        except (MemorySettingError, AttributeError) as error:
+            raise WireError(self.memory_file, str(error)) from error
+
+    def change_memory(self, settings: dict[str, str]) -> None:
+        """Let the run go on with these settings of memory, on top of those changed before.
+
+        Raises:
+            WireError: there is no run, or a file of it is wrong.
+            MemorySettingError: a value is not one that the setting can take; nothing is changed.
+            OSError: the folder cannot be written.
+        """
+        before = read_json(self.memory_file, dict[str, str]) if self.memory_file.exists() else {}
+        changed = {**before, **settings}
+        with_memory(read_job_file(self.job_file), changed)
+        write_json(self.memory_file, changed)
 
     def log_tail(self, lines: int = 30) -> str:
         """The last lines of the process's own output."""

@@ -8,25 +8,27 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.data.batches import CLEAN, CONDITION, TEXT_ROWS, TrainingItem, entries_of
-from trainer.data.cache_keys import text_key
 from trainer.data.clip_frames import check_source, cover_frame, read_frames, read_image
 from trainer.data.pictures import degraded
 from trainer.data.tensor_cache import cache_key
 from trainer.errors import TrainerError
 from trainer.model.load import load_text_encoder, load_vae
-from trainer.model.text import encode_prompts
+from trainer.model.text import TextEncoder, encode_prompts
 from trainer.model.vae import encode_clip, encode_condition
 from trainer.protocol.events import Phase
 from trainer.protocol.job import JobSpec, SampleRow
+from trainer.recipes.memory_advice import work_on
 from trainer.recipes.prompts import prompts_to_cache
 from trainer.recipes.run_context import RunContext
 from trainer.runtime.device import compute_dtype, release_memory
 from trainer.runtime.disk_guard import wait_for_room
+from trainer.runtime.out_of_memory import ClipSize, Doing, MemoryWork, watching_memory
 
 PREVIEW_CONDITION_FORMAT = 1
 
@@ -44,22 +46,33 @@ class PreviewRowError(TrainerError):
 
 def cache_prompts(context: RunContext) -> None:
     """Encode each distinct prompt of the captions and the previews that is not cached yet."""
-    job, base, cache = context.job, context.base, context.cache
     missing = [
-        prompt for prompt in prompts_to_cache(job) if not cache.has(text_key(prompt, base.text_fingerprint))
+        prompt for prompt in prompts_to_cache(context.job) if not context.cache.has(context.text_key(prompt))
     ]
-    with context.reporter.phase(Phase.CACHING_TEXT, len(missing), "prompts") as report:
+    with (
+        context.reporter.phase(Phase.CACHING_TEXT, len(missing), "prompts") as report,
+        watching_memory(MemoryWork(Doing.CACHING_TEXT)),
+    ):
         if not missing:
             return
-        encoder = load_text_encoder(base, compute_dtype(context.device), context.device)
+        encoder = open_text_encoder(context)
         for done, prompt in enumerate(missing):
             context.control.raise_if_stopped()
             report.progress(done, prompt)
             (rows_LD,) = encode_prompts(encoder, [prompt])
-            store(context, text_key(prompt, base.text_fingerprint), {TEXT_ROWS: rows_LD.cpu()})
+            store(context, context.text_key(prompt), {TEXT_ROWS: rows_LD.cpu()})
         report.progress(len(missing))
         del encoder
         release_memory()
+
+
+def open_text_encoder(context: RunContext) -> TextEncoder:
+    """The text encoder where the job wants it: on the GPU, stored in 8 bits there, or in RAM."""
+    where = context.job.quantization.text_encoder
+    device = torch.device("cpu") if where == "cpu" else context.device
+    # What a CPU computes for a GPU is rounded as that would have it.
+    dtype = compute_dtype(context.device)
+    return load_text_encoder(context.base, dtype, device, float8=where == "float8")
 
 
 def cache_latents(context: RunContext) -> None:
@@ -77,15 +90,19 @@ def cache_latents(context: RunContext) -> None:
     with context.reporter.phase(Phase.CACHING_LATENTS, len(missing) + len(rows), "clips") as report:
         if not missing and not rows:
             return
-        vae = load_vae(context.base, context.device)
+        with watching_memory(MemoryWork(Doing.LOADING)):
+            vae = load_vae(context.base, context.device)
         for done, item in enumerate(missing):
             context.control.raise_if_stopped()
             report.progress(done, Path(job.clips[item.clip_index].source).name)
-            cache_clip(context, vae, item)
+            with watching_memory(work_on(Doing.CACHING_LATENTS, [item])):
+                cache_clip(context, vae, item)
         for done, row in enumerate(rows, start=len(missing)):
             context.control.raise_if_stopped()
             report.progress(done, row.image or Path(job.clips[row.clip].source).name)
-            condition = encode_condition(vae, first_frame(job, row), row.num_frames)
+            size = ClipSize(row.size.width, row.size.height, row.num_frames)
+            with watching_memory(MemoryWork(Doing.CACHING_LATENTS, size=size)):
+                condition = encode_condition(vae, first_frame(job, row), row.num_frames)
             store(context, preview_condition_key(context, row), {CONDITION: condition.cpu()})
         report.progress(len(missing) + len(rows))
         del vae

@@ -46,7 +46,7 @@ def export_lora(run: RunFolder, request: ExportRequest) -> list[Path]:
     """
     job = run.read_job()
     step = checkpoint_step(run, request.step)
-    base = open_base(job.model.base)
+    base = open_base(job.model)
     checkpoint = run.checkpoint(step)
     found = {
         expert: checkpoint / lora_file_name(expert)

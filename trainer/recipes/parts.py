@@ -5,25 +5,29 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from trainer.data.batches import BatchPlan, BatchSource, entries_of
+from trainer.model.assemble import ServedExperts
 from trainer.model.experts import Experts
-from trainer.model.load import load_expert
 from trainer.model.lora import add_lora, load_lora_state, lora_parameters, lora_settings, lora_state
 from trainer.objective.timesteps import NoiseInterval, TimestepDistribution, expert_interval
 from trainer.objective.turns import ExpertTurns, TurnSettings
 from trainer.output.checkpoint import TrainingState
-from trainer.protocol.events import Phase
 from trainer.protocol.job import Expert, JobSpec
 from trainer.recipes.cache_dataset import cache_latents, cache_prompts
+from trainer.recipes.draws import Draw, DrawSource, Place, draw
+from trainer.recipes.load_experts import load_experts
 from trainer.recipes.prompts import captions_nothing_preserves
 from trainer.recipes.run_context import RunContext
-from trainer.runtime.device import compute_dtype
 from trainer.runtime.ema import WeightAverage
 from trainer.runtime.optim import doubtful_learning_rate, make_optimizer
+from trainer.runtime.out_of_memory import Doing, MemoryWork, watching_memory
 from trainer.runtime.pace import Pace
+from trainer.runtime.prefetch import OneAhead
 from trainer.runtime.schedule import LearningRateSchedule
 from trainer.runtime.seeding import derived_seed
 
@@ -48,14 +52,26 @@ class Learner:
 
 @dataclass(slots=True)
 class Parts:
-    """What trains, once everything is loaded."""
+    """What trains, once everything is loaded.
+
+    Attributes:
+        draws: What each micro-batch trains on, the next one made ahead; a context manager.
+        micro_batches: Micro-batches of an optimizer step, over all processes.
+        done_step: Optimizer steps that are done, in this process or before.
+        saved_step: Step of the newest checkpoint; 0 for none.
+    """
 
     context: RunContext
     experts: Experts
+    served: ServedExperts
     turns: ExpertTurns
     batches: BatchSource
     learners: dict[Expert, Learner]
+    draws: OneAhead[Place, Draw]
+    micro_batches: int
     changed_learning_rate: float | None = None
+    done_step: int = 0
+    saved_step: int = 0
     pace: Pace = field(default_factory=Pace)
 
 
@@ -67,38 +83,66 @@ def turns_of(job: JobSpec) -> ExpertTurns:
     return ExpertTurns(settings, job.training.steps)
 
 
-def prepare(context: RunContext, turns: ExpertTurns) -> Parts:
-    """Cache the data, load the experts with a fresh LoRA and optimizer each."""
+def prepare(context: RunContext, turns: ExpertTurns, saved: TrainingState | None = None) -> Parts:
+    """Cache the data, load the experts with a fresh LoRA and optimizer each.
+
+    Args:
+        context: The run.
+        turns: Of its experts.
+        saved: The checkpoint that the run goes on from.
+    """
     job = context.job
-    cache_prompts(context)
-    cache_latents(context)
+    before = saved.micro_batches or job.training.gradient_accumulation if saved is not None else None
+    micro_batches = context.team.batches_of_step(job.training.gradient_accumulation, before)
+
+    def cache() -> None:
+        cache_prompts(context)
+        cache_latents(context)
+
+    context.team.after_first(cache)
     warn_of_settings(context)
 
     # A preview needs both experts, also when only one of them trains.
     needed = tuple(Expert) if job.sample.rows else turns.experts
-    dtype = compute_dtype(context.device)
-    transformers = {}
-    with context.reporter.phase(Phase.LOADING, len(needed), "experts") as report:
-        for done, expert in enumerate(needed):
-            context.control.raise_if_stopped()
-            report.progress(done, expert.value)
-            transformers[expert] = load_expert(context.base, expert, dtype, context.device)
-            if expert in turns.experts:
-                seed = derived_seed(job.training.seed, "lora", expert.value)
-                add_lora(transformers[expert], lora_settings(job, expert), seed)
-        report.progress(len(needed))
-    experts = Experts(
-        transformers,
-        job.multistage.boundary or context.base.boundary_ratio,
-        gradient_checkpointing=job.training.gradient_checkpointing,
-    )
+    batches = batches_of(context)
+
+    def dress(expert: Expert, transformer: WanTransformer3DModel) -> None:
+        if expert in turns.experts:
+            seed = derived_seed(job.training.seed, "lora", expert.value)
+            add_lora(transformer, lora_settings(job, expert), seed)
+
+    with watching_memory(MemoryWork(Doing.LOADING)):
+        loaded = load_experts(context, needed, batches, dress)
+    learners = {expert: learner_of(job, loaded.experts, turns, expert) for expert in turns.experts}
+    aims = {expert: (learner.interval, learner.timesteps) for expert, learner in learners.items()}
     return Parts(
         context=context,
-        experts=experts,
+        experts=loaded.experts,
+        served=loaded.served,
         turns=turns,
-        batches=batches_of(context),
-        learners={expert: learner_of(job, experts, turns, expert) for expert in turns.experts},
+        batches=batches,
+        learners=learners,
+        draws=draws_of(DrawSource(context, turns, batches, aims, micro_batches)),
+        micro_batches=micro_batches,
     )
+
+
+def draws_of(source: DrawSource) -> OneAhead[Place, Draw]:
+    """The draws of a run in the order of its micro-batches, made on a thread of their own."""
+    device, team = source.context.device, source.context.team
+    is_gpu = device.type == "cuda"
+
+    def make(place: Place) -> Draw:
+        made = draw(source, place)
+        return made.pinned() if is_gpu else made
+
+    def following(place: Place) -> Place | None:
+        if place.micro + team.size < source.micro_batches:
+            return Place(place.step, place.micro + team.size)
+        return Place(place.step + 1, team.rank) if place.step + 1 < source.turns.total_steps else None
+
+    # The device belongs to the thread: pinning memory on another one would open a second context there.
+    return OneAhead(make, following, lambda: torch.cuda.set_device(device) if is_gpu else None)
 
 
 def learner_of(job: JobSpec, experts: Experts, turns: ExpertTurns, expert: Expert) -> Learner:
@@ -149,6 +193,7 @@ def warn_of_settings(context: RunContext) -> None:
 
 def restore(parts: Parts, saved: TrainingState) -> None:
     """Put a checkpoint's LoRAs, optimizers, averages and learning rate in place."""
+    parts.done_step = parts.saved_step = saved.step
     for expert, learner in parts.learners.items():
         load_lora_state(parts.experts.transformer(expert), saved.loras[expert])
         learner.optimizer.load_state_dict(saved.optimizers[expert])

@@ -7,12 +7,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from numpy.typing import NDArray
 
 from trainer.data.batches import CONDITION
 from trainer.errors import TrainerError
 from trainer.model.experts import Experts
-from trainer.model.load import load_expert, load_vae, sampling_scheduler
+from trainer.model.load import load_vae, sampling_scheduler
 from trainer.model.lora import LoraSettings, add_lora, lora_settings, lora_strength, start_from
 from trainer.model.sampling import DenoiseRequest, OnStep, denoise
 from trainer.model.vae import decode_latents
@@ -23,9 +24,13 @@ from trainer.protocol.job import Expert, JobSpec, SampleRow, SampleSection
 from trainer.protocol.run_folder import RunFolder, lora_file_name
 from trainer.recipes.cache_dataset import cache_latents, cache_prompts, preview_condition_key
 from trainer.recipes.export_lora import checkpoint_step
+from trainer.recipes.load_experts import load_experts
+from trainer.recipes.memory_advice import advised
+from trainer.recipes.parts import batches_of
 from trainer.recipes.run_context import RunContext, open_context
 from trainer.runtime.control import Control, StopRequested
-from trainer.runtime.device import choose_device, compute_dtype, release_memory
+from trainer.runtime.device import choose_device, release_memory
+from trainer.runtime.out_of_memory import ClipSize, Doing, MemoryRanOutError, MemoryWork, watching_memory
 from trainer.runtime.reporter import Reporter
 
 PREVIEW_FRAMES_PER_SECOND = 16
@@ -122,8 +127,10 @@ def render_previews(
                 report.progress(before + done, row.prompt)
 
             before += own.steps
+            size = ClipSize(row.size.width, row.size.height, row.num_frames)
             try:
-                frames = render_row(context, experts, row, own, on_step)
+                with watching_memory(MemoryWork(Doing.PREVIEWING, size=size)):
+                    frames = render_row(context, experts, row, own, on_step)
                 told = told_settings(context.job, row, own, source)
                 files = write_preview(
                     source.folder(context.run), number, frames, PREVIEW_FRAMES_PER_SECOND, told
@@ -131,8 +138,15 @@ def render_previews(
             except StopRequested:
                 # Whoever called sees `control.stop`; what is finished stays.
                 break
+            except MemoryRanOutError as ran_out:
+                ran_out.let_go()
+                context.reporter.warn(
+                    f"The preview of row {number + 1} could not be made: {ran_out}",
+                    "Give the row fewer frames or a smaller size; nothing else is affected.",
+                )
+                release_memory()
+                continue
             except (TrainerError, RuntimeError, ValueError, OSError) as error:
-                # RuntimeError: torch's, of which running out of memory is one.
                 context.reporter.warn(
                     f"The preview of row {number + 1} could not be made: {error}",
                     "It can be made later from a checkpoint; nothing else is affected.",
@@ -194,26 +208,25 @@ def render_checkpoint(run: RunFolder, request: PreviewRequest) -> list[Path]:
         raise PreviewError("The run's job has no preview rows.", "Add rows to SAMPLE in a new run.")
     source = find_source(run, request)
     device = choose_device(job.job.gpu)
-    with run.hold_lock(), Reporter(run) as reporter:
+    with run.hold_lock(), Reporter(run) as reporter, advised(run, job):
         context = open_context(run, job, device, reporter, Control(run, reporter))
         # A job that renders none while training has cached nothing for them.
         sample = msgspec.structs.replace(job.sample, every=max(1, job.sample.every))
         caching = replace(context, job=msgspec.structs.replace(job, sample=sample))
         cache_prompts(caching)
         cache_latents(caching)
-        transformers = {}
-        for expert in Expert:
-            transformers[expert] = load_expert(context.base, expert, compute_dtype(device), device)
-            path = run.checkpoint(source.high if expert is Expert.HIGH else source.low) / lora_file_name(
-                expert
-            )
+
+        def dress(expert: Expert, transformer: WanTransformer3DModel) -> None:
+            step = source.high if expert is Expert.HIGH else source.low
+            path = run.checkpoint(step) / lora_file_name(expert)
             if path.exists():
                 # Alpha is folded into the file's weights, so the scale here is one.
-                trained = lora_settings(job, expert)
-                add_lora(transformers[expert], unscaled(trained), seed=0)
-                start_from(transformers[expert], read_lora_file(path).state)
-        experts = Experts(transformers, job.multistage.boundary or context.base.boundary_ratio)
-        videos = render_previews(context, experts, source.step, source)
+                add_lora(transformer, unscaled(lora_settings(job, expert)), seed=0)
+                start_from(transformer, read_lora_file(path).state)
+
+        with watching_memory(MemoryWork(Doing.LOADING)):
+            loaded = load_experts(context, tuple(Expert), batches_of(context), dress)
+        videos = render_previews(context, loaded.experts, source.step, source)
     if not videos:
         raise PreviewError("None of the previews could be made.", "The warnings in the run's events say why.")
     return videos

@@ -1,6 +1,6 @@
 """What every recipe of a run works with: the run's folder and job, the base, the cache, the device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from trainer.model.layouts import BaseModel, open_base
 from trainer.protocol.job import JobSpec
 from trainer.protocol.run_folder import RunFolder
 from trainer.runtime.control import Control
+from trainer.runtime.distributed import Team
 from trainer.runtime.reporter import Reporter
 
 
@@ -27,14 +28,25 @@ class RunContext:
     device: torch.device
     reporter: Reporter
     control: Control
+    team: Team = field(default_factory=Team)
 
     def text_rows(self, prompt: str) -> Tensor:
         """A cached prompt's rows, (L, D), true length."""
-        return self.cache.load(text_key(prompt, self.base.text_fingerprint))[TEXT_ROWS]
+        return self.cache.load(self.text_key(prompt))[TEXT_ROWS]
+
+    def text_key(self, prompt: str) -> str:
+        """The key of a prompt's rows in the cache; an encoder that is stored in 8 bits has its own."""
+        rounded = self.job.quantization.text_encoder == "float8"
+        return text_key(prompt, self.base.text_fingerprint + ("-float8" if rounded else ""))
 
 
 def open_context(
-    run: RunFolder, job: JobSpec, device: torch.device, reporter: Reporter, control: Control
+    run: RunFolder,
+    job: JobSpec,
+    device: torch.device,
+    reporter: Reporter,
+    control: Control,
+    team: Team | None = None,
 ) -> RunContext:
     """Open the base and the cache of a job.
 
@@ -44,9 +56,10 @@ def open_context(
     return RunContext(
         run=run,
         job=job,
-        base=open_base(job.model.base),
+        base=open_base(job.model),
         cache=TensorCache(Path(job.cache_folder)),
         device=device,
         reporter=reporter,
         control=control,
+        team=team or Team(),
     )

@@ -10,21 +10,18 @@ uninterrupted one would have done; on a CPU, to the bit.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from trainer.data.batches import Batch, load_batch
 from trainer.model.lora import lora_disabled, lora_dropout, lora_settings, lora_state, lora_strength
 from trainer.model.lora_weights import lora_file_state, start_from
-from trainer.model.text import pad_rows
-from trainer.objective.flow_matching import add_noise, velocity_target
 from trainer.objective.guidance import differential_guidance_target
 from trainer.objective.losses import item_losses
-from trainer.objective.timesteps import STRATA, sample_timesteps
 from trainer.output.checkpoint import TrainingState, newest_checkpoint, prune_checkpoints, save_checkpoint
 from trainer.output.lora_file import LoraFileSpec, read_lora_file, write_lora_file
 from trainer.protocol.events import (
@@ -40,6 +37,8 @@ from trainer.protocol.events import (
 from trainer.protocol.job import PROTOCOL_VERSION, Expert, JobSpec
 from trainer.protocol.run_folder import RunFolder, lora_file_name
 from trainer.recipes.describe_lora import lora_metadata
+from trainer.recipes.draws import Draw, Place
+from trainer.recipes.memory_advice import advised, work_on
 from trainer.recipes.parts import (
     Parts,
     averaged,
@@ -48,26 +47,51 @@ from trainer.recipes.parts import (
     restore,
     turns_of,
 )
-from trainer.recipes.prompts import preservation_prompts, training_prompt
 from trainer.recipes.render_previews import render_previews
 from trainer.recipes.run_context import open_context
 from trainer.recipes.validate import validate
 from trainer.runtime.control import Control, StopRequested
 from trainer.runtime.device import choose_device, device_name, peak_reserved_bytes, release_memory
 from trainer.runtime.disk_guard import wait_for_room
-from trainer.runtime.optim import set_learning_rate, take_step
+from trainer.runtime.distributed import (
+    ExpertsShareError,
+    FirstHasEndedError,
+    Team,
+    join_team,
+    leave_team,
+)
+from trainer.runtime.optim import drop_gradients, set_learning_rate, take_step
+from trainer.runtime.out_of_memory import Doing, MemoryRanOutError, MemoryWork, watching_memory
 from trainer.runtime.reporter import Reporter
-from trainer.runtime.seeding import derived_seed, generator_for
 from trainer.runtime.version import TRAINER_VERSION
+
+STEPS_BETWEEN_COMPARISONS = 50
+"""Several processes compare their LoRAs, which must be the same, this often."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepLosses:
-    """What a step's samples cost: plain losses by sample, and the mean preservation loss if there was one."""
+    """What a step's samples cost, still on the device: nobody waits for it before the step is under way.
+
+    Attributes:
+        timesteps: Of the samples, 0..1000.
+        plain_B: Their plain losses, a tensor a micro-batch.
+        preservation: Preservation losses of each micro-batch that had any, one a thing to preserve.
+    """
+
+    timesteps: list[float]
+    plain_B: list[Tensor]
+    preservation: list[list[Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class StepNumbers:
+    """A step as it is told: plain losses by sample, the mean preservation loss if there was one."""
 
     timesteps: list[float]
     plain: list[float]
     preservation: float | None
+    grad_norm: float
 
 
 def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Control) -> None:
@@ -76,7 +100,18 @@ def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Contro
     Raises:
         TrainerError: the run cannot go on; its message says why and what to do.
     """
-    device = choose_device(job.job.gpu)
+    team = join_team()
+    try:
+        train_in(team, run, job, reporter, control)
+    finally:
+        leave_team()
+
+
+def train_in(team: Team, run: RunFolder, job: JobSpec, reporter: Reporter, control: Control) -> None:
+    """The whole run, as one of the processes that train it together; errors as above."""
+    if team.size > 1 and job.job.gpu_share == "experts":
+        raise ExpertsShareError
+    device = choose_device(team.gpu(job.job.gpu, job.job.more_gpus))
     turns = turns_of(job)
     saved = newest_checkpoint(run, lambda damage: reporter.warn(damage.message, damage.hint))
     first_step = saved.step if saved else 0
@@ -85,21 +120,25 @@ def train_lora(run: RunFolder, job: JobSpec, reporter: Reporter, control: Contro
             protocol_version=PROTOCOL_VERSION,
             trainer_version=TRAINER_VERSION,
             pid=os.getpid(),
-            device=device_name(device),
+            device=device_name(device) if team.size == 1 else f"{team.size} x {device_name(device)}",
             first_step=first_step,
             total_steps=turns.total_steps,
         )
     )
     try:
-        parts = prepare(open_context(run, job, device, reporter, control), turns)
-        if saved is not None:
-            restore(parts, saved)
-        else:
-            start(parts)
-        finished = train(parts, first_step)
+        with advised(run, job):
+            parts = prepare(open_context(run, job, device, reporter, control, team), turns, saved)
+            with parts.draws:
+                if saved is not None:
+                    restore(parts, saved)
+                else:
+                    start(parts)
+                finished = train(parts, first_step)
     except StopRequested:
         # While caching, or while waiting for room on the disk: what is saved is what was done.
         reporter.say(RunFinished(reason="stopped", step=max(run.checkpoint_steps(), default=0)))
+        return
+    except FirstHasEndedError:
         return
     reporter.say(
         RunFinished(reason="completed" if finished == turns.total_steps else "stopped", step=finished)
@@ -116,6 +155,8 @@ def start(parts: Parts) -> None:
             average = parts.learners[expert].average
             if average is not None:
                 average.restart()
+    if not parts.context.team.is_first:
+        return
     if job.sample.every and job.sample.at_start:
         preview(parts, 0)
     if job.advanced.validation_every:
@@ -123,10 +164,17 @@ def start(parts: Parts) -> None:
 
 
 def train(parts: Parts, first_step: int) -> int:
-    """Take optimizer steps until all are done or a stop arrives; returns the steps done."""
-    job, control = parts.context.job, parts.context.control
+    """Take optimizer steps until all are done or a stop arrives; returns the steps done.
+
+    Raises:
+        MemoryRanOutError: the GPU's memory did not suffice; what was done before is saved.
+    """
+    job, control, team = parts.context.job, parts.context.control, parts.context.team
     total = parts.turns.total_steps
-    with parts.context.reporter.phase(Phase.TRAINING, total, "steps") as report:
+    with (
+        parts.context.reporter.phase(Phase.TRAINING, total, "steps") as report,
+        kept_if_memory_runs_out(parts),
+    ):
         report.progress(first_step)
         for step in range(first_step, total):
             began = time.perf_counter()
@@ -134,32 +182,81 @@ def train(parts: Parts, first_step: int) -> int:
             learner = parts.learners[expert]
             rate = learner.learning_rate * learner.schedule.factor(parts.turns.steps_taken(expert, step))
             set_learning_rate(learner.optimizer, rate)
-            losses = accumulate_gradient(parts, expert, step)
-            grad_norm = take_step(learner.optimizer, learner.parameters, job.training.max_grad_norm)
-            if learner.average is not None:
-                learner.average.update()
-            done = step + 1
+            losses = accumulate_gradient_together(parts, expert, step)
+            if step + 1 < total:
+                parts.served.announce(parts.turns.expert_at(step + 1))
+            with watching_memory(MemoryWork(Doing.UPDATE, step + 1, expert)):
+                grad_norm = take_step(learner.optimizer, learner.parameters, job.training.max_grad_norm)
+                if learner.average is not None:
+                    learner.average.update()
+            done = parts.done_step = step + 1
+            # Only now, with the whole step on its way, may the host wait for the device.
+            numbers = joined(team.gather(read_numbers(losses, grad_norm)), job.training.batch_size)
             parts.pace.step_seconds.append(time.perf_counter() - began)
-            report_step(parts, done, losses, rate, float(grad_norm))
+            report_step(parts, done, numbers, rate)
 
+            if done % STEPS_BETWEEN_COMPARISONS == 0:
+                team.check_equal(learner.parameters, done)
             control.look()
+            control.take_over(team.share(control.wishes))
             if control.learning_rate is not None:
                 change_learning_rate(parts, control.learning_rate)
                 control.learning_rate = None
             last = done == total
-            saved = last or is_due(done, job.save.every) or control.save or control.stop or control.pause
-            if saved:
-                save(parts, done)
-            if not control.stop:
-                look_at_progress(parts, done, last=last)
-            if control.stop and not saved:
-                # The stop came while previews were made.
-                save(parts, done)
-            if control.pause:
-                pause(parts, done)
+            if is_anything_due(parts, done, last=last):
+                if team.is_first:
+                    look_after(parts, done, last=last)
+                # The others wait here, and learn of a stop that came meanwhile.
+                control.take_over(team.share(control.wishes))
             if control.stop:
                 return done
     return total
+
+
+def is_anything_due(parts: Parts, done: int, *, last: bool) -> bool:
+    """Whether there is anything to do after this step but to go on."""
+    job, control = parts.context.job, parts.context.control
+    times = (job.save.every, job.advanced.validation_every, job.sample.every)
+    asked = control.save or control.stop or control.pause or control.preview
+    return last or asked or any(is_due(done, every) for every in times)
+
+
+def look_after(parts: Parts, done: int, *, last: bool) -> None:
+    """Save, validate and preview when due, asked for or at the end; wait when asked to pause."""
+    job, control = parts.context.job, parts.context.control
+    saved = last or is_due(done, job.save.every) or control.save or control.stop or control.pause
+    if saved:
+        save(parts, done)
+    if not control.stop:
+        look_at_progress(parts, done, last=last)
+    if control.stop and not saved:
+        # The stop came while previews were made.
+        save(parts, done)
+    if control.pause:
+        pause(parts, done)
+
+
+@contextmanager
+def kept_if_memory_runs_out(parts: Parts) -> Generator[None]:
+    """Save the last step that was completed, if that is not done, when memory runs out in the next one.
+
+    Raises:
+        MemoryRanOutError: as it came.
+    """
+    try:
+        yield
+    except MemoryRanOutError as ran_out:
+        # The failed step must leave nothing: neither half a gradient nor the tensors that filled the memory.
+        ran_out.let_go()
+        parts.served.release()
+        for learner in parts.learners.values():
+            drop_gradients(learner.parameters)
+        release_memory()
+        # An update that broke off has changed some weights and not others: that is no state to keep.
+        is_whole = ran_out.work.doing is not Doing.UPDATE
+        if is_whole and parts.context.team.is_first and parts.done_step > parts.saved_step:
+            save(parts, parts.done_step)
+        raise
 
 
 def look_at_progress(parts: Parts, done: int, *, last: bool) -> None:
@@ -177,119 +274,125 @@ def is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
+def accumulate_gradient_together(parts: Parts, expert: Expert, step: int) -> StepLosses:
+    """The gradient of a whole step, each process doing its part of the micro-batches.
+
+    Raises:
+        MemoryRanOutError: in one of the processes, and so in each of them.
+    """
+    team = parts.context.team
+    losses, failure = None, None
+    try:
+        losses = accumulate_gradient(parts, expert, step)
+    except MemoryRanOutError as ran_out:
+        failure = ran_out
+    team.raise_together(failure)
+    assert losses is not None
+    team.sum_gradients(parts.learners[expert].parameters)
+    return losses
+
+
 def accumulate_gradient(parts: Parts, expert: Expert, step: int) -> StepLosses:
-    """Forward and backward of one optimizer step's micro-batches."""
-    micro_batches = parts.context.job.training.gradient_accumulation
+    """Forward and backward of this process's micro-batches of one optimizer step."""
+    team = parts.context.team
     found = [
-        backward_micro_batch(parts, expert, step, micro, share=1.0 / micro_batches)
-        for micro in range(micro_batches)
+        backward_micro_batch(parts, expert, Place(step, micro), share=1.0 / parts.micro_batches)
+        for micro in range(team.rank, parts.micro_batches, team.size)
     ]
-    preserved = [losses.preservation for losses in found if losses.preservation is not None]
     return StepLosses(
         timesteps=[t for losses in found for t in losses.timesteps],
-        plain=[loss for losses in found for loss in losses.plain],
-        preservation=sum(preserved) / len(preserved) if preserved else None,
+        plain_B=[loss_B for losses in found for loss_B in losses.plain_B],
+        preservation=[values for losses in found for values in losses.preservation],
     )
 
 
-def backward_micro_batch(parts: Parts, expert: Expert, step: int, micro: int, share: float) -> StepLosses:
-    """One batch: noise it, predict, compare, and add `share` of the gradient."""
-    job, training, learner = parts.context.job, parts.context.job.training, parts.learners[expert]
-    index = parts.turns.steps_taken(expert, step) * training.gradient_accumulation + micro
-    items = parts.batches.batch_at(expert.value, index)
-    datasets = [job.datasets[item.dataset_index] for item in items]
-    altered = [
-        derived_seed(training.seed, "condition", step, micro, place) / 2**63 < dataset.condition_share
-        for place, dataset in enumerate(datasets)
-    ]
-    batch = load_batch(items, parts.context.cache, altered)
-    generator = generator_for(training.seed, "step", step, micro)
-    strata = (
-        strata_of(training.seed, expert, index, len(batch.items)) if training.stratified_timesteps else None
-    )
-    timesteps_B = sample_timesteps(len(batch.items), learner.interval, generator, learner.timesteps, strata)
-    noise_BCTHW = torch.randn(batch.clean_BCTHW.shape, generator=generator)
-    noisy_BCTHW = add_noise(batch.clean_BCTHW, noise_BCTHW, timesteps_B)
-    noise_levels = [dataset.condition_noise * alter for dataset, alter in zip(datasets, altered, strict=True)]
-    condition_BCTHW = augmented_condition(batch, noise_levels, generator)
-    captions = [training_prompt(job, item, (step, micro, n)) for n, item in enumerate(batch.items)]
+def backward_micro_batch(parts: Parts, expert: Expert, place: Place, share: float) -> StepLosses:
+    """One batch: noised, predicted and compared; adds `share` of the gradient."""
+    job, training = parts.context.job, parts.context.job.training
+    draw = parts.draws.take(place).on(parts.context.device)
+    forward = work_on(Doing.FORWARD, draw.items, expert, place.step + 1)
+    backward = work_on(Doing.BACKWARD, draw.items, expert, place.step + 1)
 
-    def predict(prompts: list[str]) -> Tensor:
-        text_BLD = torch.stack([pad_rows(parts.context.text_rows(prompt)) for prompt in prompts])
-        return parts.experts.predict(expert, noisy_BCTHW, condition_BCTHW, timesteps_B, text_BLD)
+    def predict(text_BLD: Tensor) -> Tensor:
+        return parts.experts.predict(
+            expert, draw.noisy_BCTHW, draw.condition_BCTHW, draw.timesteps_B, text_BLD
+        )
 
-    # One data set's strength stands for the batch: the plan never mixes them. The backward passes are
-    # inside, for checkpointing computes the forward pass again.
+    # The backward passes are inside, for checkpointing computes the forward pass again.
     transformer = parts.experts.transformer(expert)
-    dropout_seed = derived_seed(training.seed, "dropout", step, micro)
-    with lora_strength(transformer, datasets[0].lora_strength), lora_dropout(transformer, dropout_seed):
-        predicted_BCTHW = predict(captions)
-        target_BCTHW = velocity_target(batch.clean_BCTHW, noise_BCTHW).to(predicted_BCTHW.device)
-        plain_B = item_losses(predicted_BCTHW, target_BCTHW, training.loss, training.huber_delta)
-        losses_B = plain_B
-        if job.advanced.differential_guidance:
-            pushed = differential_guidance_target(
-                predicted_BCTHW, target_BCTHW, job.advanced.differential_guidance_scale
-            )
-            losses_B = item_losses(predicted_BCTHW, pushed, training.loss, training.huber_delta)
-        weight_B = torch.tensor([dataset.loss_weight for dataset in datasets]).to(losses_B)
-        ((losses_B * weight_B).mean() * share).backward()
-        del predicted_BCTHW, target_BCTHW, losses_B
-        preservation = backward_preservation(parts, expert, batch, predict, share)
-    return StepLosses(timesteps_B.tolist(), plain_B.detach().tolist(), preservation)
+    with lora_strength(transformer, draw.lora_strength), lora_dropout(transformer, draw.dropout_seed):
+        with watching_memory(forward):
+            predicted_BCTHW = predict(draw.text_BLD)
+            plain_B = item_losses(predicted_BCTHW, draw.target_BCTHW, training.loss, training.huber_delta)
+            losses_B = plain_B
+            if job.advanced.differential_guidance:
+                pushed = differential_guidance_target(
+                    predicted_BCTHW, draw.target_BCTHW, job.advanced.differential_guidance_scale
+                )
+                losses_B = item_losses(predicted_BCTHW, pushed, training.loss, training.huber_delta)
+        with watching_memory(backward):
+            ((losses_B * draw.loss_weight_B).mean() * share).backward()
+        del predicted_BCTHW, losses_B
+        with watching_memory(backward):
+            preserved = backward_preservation(parts, expert, draw, predict, share)
+    return StepLosses(draw.timesteps, [plain_B.detach()], [preserved] if preserved else [])
 
 
 def backward_preservation(
-    parts: Parts, expert: Expert, batch: Batch, predict: Callable[[list[str]], Tensor], share: float
-) -> float | None:
+    parts: Parts, expert: Expert, draw: Draw, predict: Callable[[Tensor], Tensor], share: float
+) -> list[Tensor]:
     """Hold the LoRA's output to the base's for prompts that it should not change, at the same noise.
 
     A backward pass of its own, after the main one has freed its graph: the gradients add up to those of
     the joint loss, and the peak of memory is that of one pass.
 
     Returns:
-        The mean loss before its multiplier; None when there is nothing to preserve.
+        The loss of each thing to preserve, before its multiplier; often none.
     """
-    job = parts.context.job
-    if any(job.datasets[item.dataset_index].role != "training" for item in batch.items):
-        return None
-    kept = [
-        preservation_prompts(job, job.datasets[item.dataset_index], job.clips[item.clip_index].caption)
-        for item in batch.items
-    ]
-    if not all(kept):
-        return None
-    values: list[float] = []
-    for prompts in zip(*kept, strict=True):
+    multiplier = parts.context.job.training.preservation_multiplier
+    values: list[Tensor] = []
+    for text_BLD in draw.preserved_BLD:
         with torch.no_grad(), lora_disabled(parts.experts.transformer(expert)):
-            before_BCTHW = predict(list(prompts))
-        loss = item_losses(predict(list(prompts)), before_BCTHW).mean()
-        (loss * job.training.preservation_multiplier * share).backward()
-        values.append(float(loss.detach()))
-    return sum(values) / len(values)
+            before_BCTHW = predict(text_BLD)
+        loss = item_losses(predict(text_BLD), before_BCTHW).mean()
+        (loss * multiplier * share).backward()
+        values.append(loss.detach())
+    return values
 
 
-def strata_of(seed: int, expert: Expert, batch_index: int, batch_size: int) -> Tensor:
-    """For each sample of a batch the part of the distribution that is its turn; long (batch_size,)."""
-    strata: list[int] = []
-    for draw in range(batch_index * batch_size, (batch_index + 1) * batch_size):
-        turn, place = divmod(draw, STRATA)
-        order = torch.randperm(STRATA, generator=generator_for(seed, "strata", expert.value, turn))
-        strata.append(int(order[place]))
-    return torch.tensor(strata)
+def read_numbers(losses: StepLosses, grad_norm: Tensor) -> StepNumbers:
+    """Wait for the step and fetch its numbers, all in one copy."""
+    parts = [*losses.plain_B, *(torch.stack(values) for values in losses.preservation), grad_norm.reshape(1)]
+    numbers = iter(torch.cat([part.float() for part in parts]).tolist())
+    plain = [next(numbers) for loss_B in losses.plain_B for _ in range(len(loss_B))]
+    means = [sum(next(numbers) for _ in values) / len(values) for values in losses.preservation]
+    return StepNumbers(
+        timesteps=losses.timesteps,
+        plain=plain,
+        preservation=sum(means) / len(means) if means else None,
+        grad_norm=next(numbers),
+    )
 
 
-def augmented_condition(batch: Batch, noise_levels: list[float], generator: torch.Generator) -> Tensor:
-    """The condition's latents with each data set's noise on the latent frame that holds the first picture."""
-    if not any(noise_levels):
-        return batch.condition_BCTHW
-    condition_BCTHW = batch.condition_BCTHW.clone()
-    noise = torch.randn(condition_BCTHW[:, :, :1].shape, generator=generator)
-    condition_BCTHW[:, :, :1] += torch.tensor(noise_levels).view(-1, 1, 1, 1, 1) * noise
-    return condition_BCTHW
+def joined(numbers: list[StepNumbers], batch_size: int) -> StepNumbers:
+    """The numbers of all processes, by rank, in the order of the step's micro-batches."""
+    if len(numbers) == 1:
+        return numbers[0]
+
+    def in_order(values: list[list[float]]) -> list[float]:
+        rounds = range(0, len(values[0]), batch_size)
+        return [one for start in rounds for own in values for one in own[start : start + batch_size]]
+
+    preserved = [one.preservation for one in numbers if one.preservation is not None]
+    return StepNumbers(
+        timesteps=in_order([one.timesteps for one in numbers]),
+        plain=in_order([one.plain for one in numbers]),
+        preservation=sum(preserved) / len(preserved) if preserved else None,
+        grad_norm=numbers[0].grad_norm,
+    )
 
 
-def report_step(parts: Parts, done: int, losses: StepLosses, learning_rate: float, grad_norm: float) -> None:
+def report_step(parts: Parts, done: int, numbers: StepNumbers, learning_rate: float) -> None:
     """Say what the step gave, and how long the rest takes."""
     job = parts.context.job
     left = parts.turns.total_steps - done
@@ -298,12 +401,12 @@ def report_step(parts: Parts, done: int, losses: StepLosses, learning_rate: floa
         StepDone(
             step=done,
             expert=parts.turns.expert_at(done - 1),
-            loss=sum(losses.plain) / len(losses.plain),
-            timesteps=tuple(losses.timesteps),
-            item_losses=tuple(losses.plain),
-            preservation_loss=losses.preservation,
+            loss=sum(numbers.plain) / len(numbers.plain),
+            timesteps=tuple(numbers.timesteps),
+            item_losses=tuple(numbers.plain),
+            preservation_loss=numbers.preservation,
             learning_rate=learning_rate,
-            grad_norm=grad_norm,
+            grad_norm=numbers.grad_norm,
             seconds=parts.pace.step_seconds[-1],
             seconds_left=parts.pace.seconds_left(left, left // job.save.every + 1, previews_left),
             peak_vram_bytes=peak_reserved_bytes(parts.context.device),
@@ -326,6 +429,7 @@ def save(parts: Parts, step: int) -> None:
             for expert, learner in parts.learners.items()
             if learner.average is not None
         },
+        micro_batches=parts.micro_batches,
     )
     with context.reporter.phase(Phase.SAVING), averaged(parts):
         folder = wait_for_room(
@@ -338,6 +442,7 @@ def save(parts: Parts, step: int) -> None:
         )
     path = folder.relative_to(context.run.path).as_posix()
     context.reporter.say(CheckpointSaved(step=step, path=path))
+    parts.saved_step = step
     for removed in prune_checkpoints(context.run, context.job.save.keep):
         context.reporter.say(CheckpointRemoved(step=removed))
     parts.pace.save_seconds = time.monotonic() - began

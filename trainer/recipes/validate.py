@@ -14,7 +14,9 @@ from trainer.objective.losses import item_losses
 from trainer.objective.timesteps import TRAINING_TIMESTEPS, TimestepDistribution, expert_interval
 from trainer.protocol.events import Phase, ValidationDone
 from trainer.protocol.job import Expert
+from trainer.recipes.memory_advice import work_on
 from trainer.recipes.run_context import RunContext
+from trainer.runtime.out_of_memory import Doing, watching_memory
 from trainer.runtime.seeding import generator_for
 
 
@@ -43,7 +45,8 @@ def validate(context: RunContext, experts: Experts, trained: tuple[Expert, ...],
             timesteps = validation_timesteps(expert, experts.boundary, count)
             losses = torch.zeros(count, dtype=torch.float64)
             for number, item in enumerate(items):
-                losses += clip_losses(context, experts, expert, item, timesteps)
+                with watching_memory(work_on(Doing.VALIDATING, [item], expert)):
+                    losses += clip_losses(context, experts, expert, item, timesteps)
                 report.progress(place * len(items) + number + 1)
             losses /= len(items)
             context.reporter.say(

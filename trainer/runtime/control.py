@@ -3,6 +3,7 @@
 import logging
 import signal
 import time
+from dataclasses import dataclass
 from types import FrameType
 
 import msgspec
@@ -30,6 +31,17 @@ class StopRequested(Exception):  # noqa: N818 - not an error: how long work is l
     """Raised inside long work that is told to stop."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """The wishes of a moment, to be handed on; fields as in `Control`."""
+
+    stop: bool
+    pause: bool
+    save: bool
+    preview: bool
+    learning_rate: float | None
+
+
 class Control:
     """The wishes that have arrived and not yet been met.
 
@@ -49,6 +61,16 @@ class Control:
         self.save = False
         self.preview = False
         self.learning_rate: float | None = None
+
+    @property
+    def wishes(self) -> Wishes:
+        """The wishes now."""
+        return Wishes(self.stop, self.pause, self.save, self.preview, self.learning_rate)
+
+    def take_over(self, wishes: Wishes) -> None:
+        """Have these wishes and no others."""
+        self.stop, self.pause, self.save = wishes.stop, wishes.pause, wishes.save
+        self.preview, self.learning_rate = wishes.preview, wishes.learning_rate
 
     def listen_to_signals(self) -> None:
         """Ctrl+C and SIGTERM become a stop that saves; a second Ctrl+C ends at once."""
@@ -113,3 +135,13 @@ class Control:
             signal.raise_signal(signal.SIGINT)
         log.info("Told to stop by signal %d; saving first.", number)
         self.stop = True
+
+
+class FollowingControl(Control):
+    """For all but the first of several processes: wishes come from the first alone."""
+
+    def look(self) -> None:
+        """The first one looks."""
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """The system tells all processes to end; the first one saves, and then lets the others go."""

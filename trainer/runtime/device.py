@@ -1,8 +1,6 @@
 """The device that a run computes on, its number type, and its memory."""
 
 import gc
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import torch
 
@@ -20,34 +18,6 @@ class DeviceNotFoundError(TrainerError):
             f"There is no GPU number {gpu_index}: this machine has {present}.",
             "Choose another GPU on the Hardware page, or set job.gpu.",
         )
-
-
-class OutOfMemoryError(TrainerError):
-    """The GPU's memory does not suffice for the job."""
-
-    kind = "out_of_memory"
-
-    def __init__(self, device: torch.device) -> None:
-        super().__init__(
-            f"The memory of {device_name(device)} does not suffice for this job.",
-            "Choose fewer frames, a smaller resolution or a smaller batch, and close other programs that use "
-            "the GPU.",
-        )
-
-
-@contextmanager
-def worded_out_of_memory() -> Generator[None]:
-    """Turn torch's error into one that says what to do.
-
-    Raises:
-        OutOfMemoryError: the work inside needed more memory than the current GPU has.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        has_gpu = torch.cuda.is_available()
-        device = torch.device("cuda", torch.cuda.current_device()) if has_gpu else torch.device("cpu")
-        raise OutOfMemoryError(device) from error
 
 
 def choose_device(gpu_index: int | None) -> torch.device:

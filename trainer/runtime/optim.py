@@ -105,6 +105,12 @@ def take_step(optimizer: Optimizer, parameters: Iterable[Parameter], max_grad_no
     return norm
 
 
+def drop_gradients(parameters: Iterable[Parameter]) -> None:
+    """Forget the gradients of a step that will not be taken."""
+    for parameter in parameters:
+        parameter.grad = None
+
+
 # The packages are imported where they are used: a run with one optimizer needs none of the others'.
 
 

@@ -60,6 +60,26 @@ class Reporter:
         self.say(PhaseFinished(phase=phase, seconds=report.seconds))
 
 
+class SilentReporter(Reporter):
+    """What all but the first of several processes say: the log's line, no event."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def say(self, event: Event) -> None:
+        """Keep it to the log."""
+        if not isinstance(event, StepDone | PhaseProgress):
+            log.debug("%s", _as_line(event))
+
+    def catch_up(self) -> None:
+        """There is nothing to catch up with."""
+
+
 class PhaseReport:
     """Progress of one phase, said at most five times a second."""
 

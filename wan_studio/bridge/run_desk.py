@@ -1,6 +1,6 @@
 """The runs of the open project: which there are, which one is shown, and what is asked of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
@@ -111,8 +111,12 @@ class RunDesk(QObject):
         self._set_busy(1)
         run_in_background(work, on_done, self._on_failed, urgent=True)
 
-    def resume(self) -> None:
-        """Start a trainer on the shown run, from its last checkpoint."""
+    def resume(self, memory: Sequence[str] = ()) -> None:
+        """Start a trainer on the shown run, from its last checkpoint.
+
+        Args:
+            memory: Settings of memory to go on with, each `section.field=value`.
+        """
         if self.watched is None:
             return
         run = self.watched.run
@@ -122,7 +126,7 @@ class RunDesk(QObject):
             self._watcher.watch(run)
 
         self._set_busy(1)
-        run_in_background(lambda: resume_run(run), on_done, self._on_failed, urgent=True)
+        run_in_background(lambda: resume_run(run, memory=memory), on_done, self._on_failed, urgent=True)
 
     def export(
         self,

@@ -60,8 +60,9 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     train.add_argument(
         "--model",
         required=True,
-        metavar="PATH|miniature",
-        help="the base model's folder in the diffusers layout, or the embedded miniature",
+        metavar="PATH|NAME|miniature",
+        help="the base model: a folder in the diffusers layout or of the original release, ComfyUI's models folder "
+        "or one of its expert files, a repository of the Hugging Face Hub, or the embedded miniature",
     )
     train.add_argument(
         "--trigger", metavar="WORD", help="the word that calls the LoRA; [trigger] in captions"
@@ -95,6 +96,14 @@ def _add_run_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         "resume", help="go on with a run from its last checkpoint, or follow a live one"
     )
     resume.add_argument("run", type=Path, metavar="RUN", help=run_help)
+    resume.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="SECTION.FIELD=VALUE",
+        help="another setting of memory, e.g. model.layer_offloading=0.6 (may be repeated)",
+    )
     stop = commands.add_parser("stop", help="let a live run save its state and end")
     stop.add_argument("run", type=Path, metavar="RUN", help=run_help)
     export = commands.add_parser("export", help="write a run's LoRA pair and verify it")

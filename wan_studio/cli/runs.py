@@ -10,7 +10,7 @@ from wan_studio.cli.follow import follow, report_failure
 from wan_studio.domain.run_state import Outcome, RunState
 from wan_studio.errors import AppError
 from wan_studio.services.project_store import ProjectStore
-from wan_studio.services.run_process import ExportForm, export_run, resume_run
+from wan_studio.services.run_process import ExportForm, RunBusyError, export_run, resume_run
 from wan_studio.services.run_store import RunStore, current_state
 
 
@@ -55,8 +55,10 @@ def run_resume(arguments: argparse.Namespace) -> int:
         say(f"{run.path} is complete: all {state.step} steps are done.")
         return finish(run, state)
     if state.has_ended:
-        resume_run(run)
+        resume_run(run, memory=arguments.assignments)
         say(f"Resuming {run.path}")
+    elif arguments.assignments:
+        raise RunBusyError(run)
     else:
         say(f"A trainer works on {run.path}")
     return follow_to_the_end(run)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from trainer.protocol.job import MINIATURE
 from trainer.protocol.run_folder import RunFolder
 from wan_studio.cli.console import EXIT_DONE, say
 from wan_studio.cli.display import display_problem
@@ -24,13 +23,13 @@ from wan_studio.domain.project import (
 )
 from wan_studio.errors import AppError
 from wan_studio.paths import default_projects_folder
+from wan_studio.services.base_models import absolute_base, absolute_model, check_base_model
 from wan_studio.services.clip_import import import_clips
 from wan_studio.services.job_preparation import prepare_job
 from wan_studio.services.preset_store import settings_for
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.services.run_process import start_run
 from wan_studio.services.run_store import RunStore, current_state
-from wan_studio.services.shipped_files import shipped_file
 from wan_studio.services.trainer_runtime import find_trainer_python
 
 NOTES_SHOWN = 20
@@ -44,16 +43,6 @@ class OutputFolderError(AppError):
     def __init__(self, folder: Path, problem: str) -> None:
         super().__init__(
             f"The project folder {folder} cannot be used: {problem}.", "Choose another with --out."
-        )
-
-
-class ModelFolderError(AppError):
-    """The base model's folder is not one."""
-
-    def __init__(self, folder: Path, problem: str) -> None:
-        super().__init__(
-            f"The model {folder} cannot be used: {problem}.",
-            "Give a folder in the diffusers layout (it holds model_index.json), or miniature.",
         )
 
 
@@ -73,7 +62,7 @@ def run_train(arguments: argparse.Namespace, open_window: OpenWindow) -> int:
     Raises:
         AppError: something that was given is wrong; nothing has been written.
     """
-    base = checked_base(arguments.model)
+    base = absolute_base(arguments.model)
     clips = arguments.clips.expanduser().absolute()
     name = checked_name(
         arguments.name or re.sub(r'[\\/:*?"<>|\x00-\x1f]', "-", clips.name).strip(". ") or "lora"
@@ -82,6 +71,7 @@ def run_train(arguments: argparse.Namespace, open_window: OpenWindow) -> int:
     store = ProjectStore(folder)
     check_writable(folder)
     project = _project(arguments, store, name, base)
+    check_base_model(project.settings.model)
     # Before the clips, whose folder may hold these folders.
     for role, given in _extra_folders(arguments).items():
         project = import_clips(project, [given.expanduser().absolute()], store.captions_folder, role)
@@ -119,24 +109,6 @@ def show_run(store: ProjectStore, run: RunFolder, open_window: OpenWindow, *, is
     if not current_state(run).has_ended:
         say(f'The trainer goes on in the background. Follow it with: wan-studio resume "{run.path}"')
     return EXIT_DONE
-
-
-def checked_base(model: str) -> str:
-    """The model as the job names it.
-
-    Raises:
-        ModelFolderError: it is not there, or not in the diffusers layout.
-        ShippedFileError: the installation is not whole.
-    """
-    if model == MINIATURE:
-        shipped_file("miniature/model_index.json")
-        return model
-    folder = Path(model).expanduser().absolute()
-    if not folder.is_dir():
-        raise ModelFolderError(folder, "there is no such folder")
-    if not (folder / "model_index.json").is_file():
-        raise ModelFolderError(folder, "it holds no model_index.json")
-    return str(folder)
 
 
 def default_folder(name: str) -> Path:
@@ -189,6 +161,7 @@ def _project(arguments: argparse.Namespace, store: ProjectStore, name: str, base
             case _:
                 settings = settings.with_text(assignment)
     settings = _with_flags(settings, arguments)
+    settings = msgspec.structs.replace(settings, model=absolute_model(settings.model))
     return msgspec.structs.replace(
         project, name=name, goal=arguments.goal, trigger=trigger, settings=settings
     )

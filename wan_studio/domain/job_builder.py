@@ -83,8 +83,9 @@ def build_job(
     settings = project.settings
     datasets = tuple(dataset.section for dataset in built)
     job = JobSpec(
-        job=JobSection(name=project.name, trigger=project.trigger),
+        job=JobSection(name=project.name, trigger=project.trigger, **msgspec.structs.asdict(settings.job)),
         model=settings.model,
+        quantization=settings.quantization,
         multistage=settings.multistage,
         target=settings.target,
         save=settings.save,

@@ -12,12 +12,14 @@ from trainer.protocol.job import (
     CropBox,
     FileName,
     Fraction,
+    GpuSection,
     JpegQuality,
     ModelSection,
     MultistageSection,
     NonNegativeNumber,
     PixelSize,
     Positive,
+    QuantizationSection,
     SampleSection,
     SaveSection,
     TargetSection,
@@ -27,7 +29,7 @@ from wan_studio.domain.clip import TrimRange
 from wan_studio.domain.frame_sampling import SamplingRule
 from wan_studio.errors import AppError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MAIN = ""
 """Name of the main data set: the clips of the folder that a project is made from."""
 
@@ -139,10 +141,13 @@ class DatasetSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every knob, in the job's own sections, so that no default stands twice.
 
-    `sample.rows` empty means one row that continues the first clip.
+    The name and the trigger word of `job` are the project's own. `sample.rows` empty means one row
+    that continues the first clip.
     """
 
+    job: GpuSection = GpuSection()
     model: ModelSection = ModelSection()
+    quantization: QuantizationSection = QuantizationSection()
     multistage: MultistageSection = MultistageSection()
     target: TargetSection = TargetSection()
     save: SaveSection = SaveSection()

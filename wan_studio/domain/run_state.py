@@ -84,6 +84,7 @@ class RunState:
         summary: One sentence on how the run ended, or what stands in the way.
         hint: What to do about it.
         failure_kind: Stable name of why the run failed, e.g. "out_of_memory"; empty when it did not.
+        remedy: The setting, `section.field=value`, that a resume is most worth a try with; empty for none.
     """
 
     outcome: Outcome = Outcome.WAITING
@@ -106,6 +107,7 @@ class RunState:
     summary: str = ""
     hint: str = ""
     failure_kind: str = ""
+    remedy: str = ""
     unknown_events: int = 0
 
     @property
@@ -200,6 +202,7 @@ def _greeted(state: RunState, event: Hello) -> RunState:
         summary="",
         hint=hint,
         failure_kind="",
+        remedy="",
     )
 
 
@@ -277,6 +280,7 @@ def _turned(state: RunState, event: Paused | Unpaused | RunFinished | RunFailed)
                 summary=event.message,
                 hint=event.hint,
                 failure_kind=event.kind,
+                remedy=event.remedy,
             )
 
 

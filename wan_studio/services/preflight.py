@@ -3,20 +3,19 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.protocol.job import MINIATURE
+from trainer.protocol.job import ModelSection
 from wan_studio.domain.checks import Level
 from wan_studio.domain.job_builder import BuiltJob
 from wan_studio.domain.project import Project, Settings
 from wan_studio.errors import AppError
+from wan_studio.services.base_models import check_base_model
 from wan_studio.services.caption_store import CaptionEncodingError, CaptionFileError, read_caption
 from wan_studio.services.hardware_probe import disk_free_bytes
 from wan_studio.services.job_preparation import Progress, prepare_job
 from wan_studio.services.project_store import ProjectStore
-from wan_studio.services.shipped_files import ShippedFileError, shipped_file
 from wan_studio.services.trainer_runtime import TrainerMissingError, find_trainer_python
 
 _LEAST_FREE_BYTES = 2 * 2**30
-_MODEL_PARTS = ("transformer", "transformer_2", "text_encoder", "vae")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def run_preflight(project: Project, store: ProjectStore, on_progress: Progress |
         level = None if trains == used else Level.WARNING
         checks.append(Check(f"{trains} of {used} clips train.", level))
         checks += [Check(note, Level.NOTE) for note in built.notes]
-    checks.append(_model_check(project.settings.model.base))
+    checks.append(_model_check(project.settings.model))
     checks += _missing_file_checks(project.settings)
     checks.append(_trainer_check())
     checks.append(_disk_check(store.folder))
@@ -86,26 +85,11 @@ def _other_caption_checks(project: Project, told: AppError) -> list[Check]:
     return checks
 
 
-def _model_check(base: str) -> Check:
-    if base == MINIATURE:
-        try:
-            shipped_file("miniature/model_index.json")
-        except ShippedFileError as error:
-            return Check(error.message, Level.BLOCKER, error.hint)
-        return Check("The base model is the miniature that ships with the app.")
-    folder = Path(base)
-    if not folder.is_dir():
-        return Check(
-            f"The model folder {base} does not exist.", Level.BLOCKER, "Choose it on the Hardware page."
-        )
-    missing = [part for part in ("model_index.json", *_MODEL_PARTS) if not (folder / part).exists()]
-    if missing:
-        return Check(
-            f"The model folder {base} lacks {', '.join(missing)}.",
-            Level.BLOCKER,
-            "Choose a folder of Wan 2.2 I2V A14B in the diffusers layout on the Hardware page.",
-        )
-    return Check(f"The base model is in {base}.")
+def _model_check(model: ModelSection) -> Check:
+    try:
+        return Check(check_base_model(model))
+    except AppError as error:
+        return Check(error.message, Level.BLOCKER, error.hint)
 
 
 def _missing_file_checks(settings: Settings) -> list[Check]:

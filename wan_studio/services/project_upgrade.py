@@ -35,4 +35,9 @@ def _from_1(data: Data) -> Data:
     return {**data, "settings": {**settings, "sample": {**sample, "rows": rows}}}
 
 
-_UPGRADES: dict[int, Callable[[Data], Data]] = {1: _from_1}
+def _from_2(data: Data) -> Data:
+    """Version 3: settings of memory, quantization and GPUs, which start with the job's own defaults."""
+    return data
+
+
+_UPGRADES: dict[int, Callable[[Data], Data]] = {1: _from_1, 2: _from_2}

@@ -12,6 +12,7 @@ import psutil
 from msgspec import Struct
 
 from trainer.protocol.job import JobSpec
+from trainer.protocol.memory_settings import MemorySettingError, memory_settings, with_memory
 from trainer.protocol.run_folder import RunFolder
 from trainer.protocol.wire import WireError, read_json, write_json
 from wan_studio.errors import AppError
@@ -38,6 +39,10 @@ class RunBusyError(AppError):
         super().__init__(
             f"A trainer already works on the run in {run.path}.", "Stop it first, or wait until it is done."
         )
+
+
+class MemoryChangeError(AppError):
+    """A run cannot go on with a setting."""
 
 
 class ExportError(AppError):
@@ -143,27 +148,37 @@ def start_run(run: RunFolder, job: JobSpec, command: Sequence[str] | None = None
     _start(run, command)
 
 
-def resume_run(run: RunFolder, command: Sequence[str] | None = None, patience_seconds: float = 5.0) -> None:
+def resume_run(
+    run: RunFolder,
+    command: Sequence[str] | None = None,
+    patience_seconds: float = 5.0,
+    memory: Sequence[str] = (),
+) -> None:
     """Start the trainer from the run's last checkpoint; returns at once.
 
     Args:
         run: A run that has ended.
         command: Another command line than the trainer's.
+        memory: Settings of memory to go on with, each `section.field=value`.
         patience_seconds: How long to wait for a trainer that has said its last word but is still ending.
 
     Raises:
         TrainerMissingError: there is no Python with torch.
         RunBusyError: a trainer works on it.
         RunStartError: there is no job in it, or the process does not start.
+        MemoryChangeError: a setting is none of memory, or has a wrong value.
     """
     if not run.job_file.is_file():
         raise RunStartError(run, "it has no job.json.", "Choose a run's own folder.")
+    if memory:
+        _check_memory(run, memory)
     deadline = time.monotonic() + patience_seconds
     while run.is_alive() or process_runs(run):
         if time.monotonic() >= deadline:
             raise RunBusyError(run)
         time.sleep(0.05)
-    _start(run, command or trainer_command("resume", str(run.path)))
+    changes = [word for assignment in memory for word in ("--set", assignment)]
+    _start(run, command or trainer_command("resume", str(run.path), *changes))
 
 
 def export_run(
@@ -289,6 +304,13 @@ def kill_run(run: RunFolder) -> bool:
                 child.kill()
         process.kill()
     return True
+
+
+def _check_memory(run: RunFolder, assignments: Sequence[str]) -> None:
+    try:
+        with_memory(run.read_job(), memory_settings(assignments))
+    except (MemorySettingError, WireError) as error:
+        raise MemoryChangeError(str(error)) from error
 
 
 def _read_record(path: Path) -> ProcessRecord | None:

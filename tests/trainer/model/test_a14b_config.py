@@ -4,8 +4,8 @@ import torch
 from diffusers import WanTransformer3DModel
 
 from trainer.model.a14b_config import A14B_I2V_CONFIG
-from trainer.model.layouts import INPUT_CHANNELS, LATENT_CHANNELS
 from trainer.model.lora import lora_target_shapes
+from trainer.model.part_kinds import INPUT_CHANNELS, LATENT_CHANNELS
 
 # Widths written down from the model's description, not from the config.
 WIDTH, FFN, BLOCKS = 5120, 13824, 40

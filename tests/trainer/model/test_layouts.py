@@ -6,18 +6,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from trainer.model import layouts
-from trainer.model.layouts import (
+from trainer.model import fingerprints, layouts
+from trainer.model.base_errors import (
     BaseFolderError,
     BaseModelError,
     DamagedFileError,
     MissingPartError,
     WrongModelError,
-    check_safetensors,
-    open_base,
-    resources_folder,
 )
+from trainer.model.layouts import open_base, resources_folder
 from trainer.model.miniature import build_miniature
+from trainer.model.weight_files import check_safetensors
 
 
 @pytest.fixture
@@ -94,7 +93,7 @@ def test_a_change_to_a_part_shows_in_its_own_fingerprint_only(base_folder, part,
 
 
 def test_weights_of_large_files_are_told_apart_by_samples(base_folder, monkeypatch):
-    monkeypatch.setattr(layouts, "WHOLE_HASH_BYTES", 1000)
+    monkeypatch.setattr(fingerprints, "WHOLE_HASH_BYTES", 1000)
     before = open_base(str(base_folder)).vae_fingerprint
     assert open_base(str(base_folder)).vae_fingerprint == before
     file = base_folder / "vae" / "diffusion_pytorch_model.safetensors"
@@ -132,9 +131,12 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path):
     assert str(tmp_path / "nowhere") in error.message
 
 
-def test_a_file_instead_of_a_folder_is_told(tmp_path):
+def test_a_file_that_is_empty_is_told(tmp_path):
     (tmp_path / "high.safetensors").write_bytes(b"")
-    assert "high.safetensors is a file" in refusal(tmp_path / "high.safetensors").message
+    assert (
+        "high.safetensors is no safetensors file or was cut off after 0 bytes"
+        in refusal(tmp_path / "high.safetensors").message
+    )
 
 
 def test_a_name_that_no_folder_can_have_is_told():

@@ -1,19 +1,24 @@
 import json
 import shutil
+import weakref
 
 import pytest
 import torch
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
-from trainer.model.layouts import BaseModelError, open_base
+from trainer.model.base_errors import BaseModelError, PartNotLoadedError
+from trainer.model.layouts import open_base
 from trainer.model.load import (
-    PartNotLoadedError,
+    empty_model,
     expert_config,
+    fill,
     load_expert,
     load_text_encoder,
     load_vae,
     sampling_scheduler,
 )
+from trainer.model.weight_files import SafetensorsFile
 from trainer.protocol.job import Expert
 
 CPU = torch.device("cpu")
@@ -141,3 +146,47 @@ def test_a_folder_whose_scheduler_is_of_another_class_samples_with_unipc_all_the
 def test_the_config_of_each_expert_can_be_had(miniature_folder):
     config = expert_config(open_base(str(miniature_folder)), Expert.LOW)
     assert (config["in_channels"], config["out_channels"], config["num_layers"]) == (36, 16, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_an_expert_has_the_types_and_values_that_diffusers_own_loading_gives(miniature_folder, dtype):
+    ours = load_expert(open_base(str(miniature_folder)), Expert.HIGH, dtype, CPU)
+    theirs = WanTransformer3DModel.from_pretrained(miniature_folder, subfolder="transformer", dtype=dtype)
+    for kind in ("named_parameters", "named_buffers"):
+        expected = dict(getattr(theirs, kind)())
+        loaded = dict(getattr(ours, kind)())
+        assert loaded.keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert loaded[name].dtype == tensor.dtype, name
+            assert torch.equal(loaded[name], tensor), name
+
+
+def test_a_part_of_an_expert_can_be_filled_by_itself(miniature_folder):
+    source = open_base(str(miniature_folder)).expert_source(Expert.LOW)
+    model = empty_model(WanTransformer3DModel, source)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    fill(model.blocks[1], source, "blocks.1.", torch.bfloat16, CPU)
+    stored = load_file(weights_file(miniature_folder, "transformer_2"))
+    assert torch.equal(model.blocks[1].ffn.net[2].weight, stored["blocks.1.ffn.net.2.weight"].bfloat16())
+    assert model.blocks[1].scale_shift_table.dtype == torch.float32
+    assert all(parameter.is_meta for parameter in model.blocks[0].parameters())
+
+
+def test_weights_are_read_one_after_another(copied_folder, monkeypatch):
+    file = weights_file(copied_folder, "transformer")
+    save_file({name: tensor.half() for name, tensor in load_file(file).items()}, file)
+    alive, most = weakref.WeakSet(), 0
+    read = SafetensorsFile.read
+
+    def counted(self, name):
+        nonlocal most
+        tensor = read(self, name)
+        alive.add(tensor.untyped_storage())
+        most = max(most, len(alive))
+        return tensor
+
+    monkeypatch.setattr(SafetensorsFile, "read", counted)
+    expert = load_expert(open_base(str(copied_folder)), Expert.HIGH, torch.float32, CPU)
+    assert len(list(expert.parameters())) > 50
+    # The one at hand, and the one that it is replaced with.
+    assert most <= 2

@@ -184,7 +184,7 @@ def test_a_checkpoint_of_the_first_format_can_still_be_read(tmp_path):
     state = save(run, 4)
     file = run.checkpoint(4) / "state.json"
     content = json.loads(file.read_bytes())
-    assert content["format"] == 2
+    assert content["format"] == 3
     (group,) = content["optimizers"]["high_noise"]["param_groups"]
     group["betas"] = group["betas"]["$tuple"]
     file.write_text(json.dumps(content | {"format": 1}), encoding="utf-8")
@@ -195,8 +195,8 @@ def test_a_checkpoint_of_the_first_format_can_still_be_read(tmp_path):
         loaded.loras[Expert.HIGH]["a.lora_B.weight"], state.loras[Expert.HIGH]["a.lora_B.weight"]
     )
 
-    file.write_text(json.dumps(content | {"format": 3}), encoding="utf-8")
-    with pytest.raises(CheckpointDamagedError, match="format 3"):
+    file.write_text(json.dumps(content | {"format": 4}), encoding="utf-8")
+    with pytest.raises(CheckpointDamagedError, match="format 4"):
         load_checkpoint(run.checkpoint(4))
 
 

@@ -271,7 +271,9 @@ def test_a_row_that_fails_is_a_warning_and_when_all_fail_an_error(
 
     monkeypatch.setattr(recipe, "decode_latents", fail_first)
     assert [video.name for video in recipe.render_checkpoint(run, PreviewRequest())] == ["01.mp4"]
-    assert "row 1 could not be made: not enough memory" in events_of(run, Warned)[0].message
+    assert "row 1 could not be made: The memory of CPU does not suffice while rendering" in (
+        events_of(run, Warned)[0].message
+    )
 
     def fail(vae, latents):
         raise RuntimeError("no kernel")

@@ -140,7 +140,8 @@ def test_loss_and_gradients_of_a_step_equal_a_straight_line_reference(make_run, 
         for number, parameter in enumerate(parts.learners[expert].parameters):
             torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(number))
         losses = recipe.accumulate_gradient(parts, expert, step)
-        (loss,), (timestep,) = losses.plain, losses.timesteps
+        numbers = recipe.read_numbers(losses, torch.zeros(()))
+        (loss,), (timestep,) = numbers.plain, numbers.timesteps
         expected_loss, expected = reference_step(parts, expert, step)
         got = dict(
             zip(
@@ -169,7 +170,7 @@ def test_accumulated_gradients_are_the_mean_of_their_batches(make_run):
         accumulated = parts.learners[Expert.HIGH].parameters[1].grad.clone()
         for micro in range(3):
             parts.learners[Expert.HIGH].optimizer.zero_grad()
-            recipe.backward_micro_batch(parts, Expert.HIGH, 0, micro, share=1.0)
+            recipe.backward_micro_batch(parts, Expert.HIGH, recipe.Place(0, micro), share=1.0)
             gradients.append(parts.learners[Expert.HIGH].parameters[1].grad.clone())
     assert single.job.training.gradient_accumulation == 1
     torch.testing.assert_close(accumulated, torch.stack(gradients).mean(0))

@@ -3,13 +3,11 @@ import torch
 
 from trainer.runtime.device import (
     DeviceNotFoundError,
-    OutOfMemoryError,
     choose_device,
     compute_dtype,
     device_name,
     peak_reserved_bytes,
     release_memory,
-    worded_out_of_memory,
 )
 
 
@@ -55,11 +53,3 @@ def test_memory_of_a_gpu_is_counted_and_given_back():
     del held
     release_memory()
     assert torch.cuda.memory_reserved(device) < 64 * 2**20
-
-
-def test_torchs_lack_of_memory_becomes_a_sentence_and_other_errors_stay():
-    with pytest.raises(OutOfMemoryError, match="Choose fewer frames") as caught, worded_out_of_memory():
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-    assert caught.value.kind == "out_of_memory"
-    with pytest.raises(RuntimeError, match="another"), worded_out_of_memory():
-        raise RuntimeError("another")

@@ -134,6 +134,7 @@ def test_a_second_training_goes_on_with_the_project_and_its_settings(tmp_path, c
         ("--set regularization.weight=2", "regularization.weight"),
         ("--regularization /no/such/folder", "/no/such/folder"),
         ("--model /no/such/model", "/no/such/model"),
+        ("--set model.vae=/no/such/vae.pth", "/no/such/vae.pth"),
         ("--clips /no/such/folder", "/no/such/folder"),
     ],
 )

@@ -155,3 +155,22 @@ def test_a_previews_trigger_is_filled_in_and_never_added():
     assert [row.clip for row in built.job.sample.rows] == [0, 1]
     without = build_job(project("a", "b", settings=settings), sources, {}, "/cache")
     assert without.job.sample.rows[0].prompt == "orbit around the"
+
+
+def test_memory_quantization_and_gpus_reach_the_job():
+    settings = Settings()
+    for assignment in (
+        "job.gpu=1",
+        "job.more_gpus=2,3",
+        "model.layer_offloading=0.5",
+        "model.resident_blocks=none",
+        "quantization.transformer=float8_compute",
+        "training.kept_activations=sums",
+        "training.kept_blocks=4",
+    ):
+        settings = settings.with_text(assignment)
+    job = build_job(project("a", trigger="w", settings=settings), {"a": source("a")}, {}, "/cache").job
+    assert (job.job.name, job.job.trigger, job.job.gpu, job.job.more_gpus) == ("p", "w", 1, (2, 3))
+    assert (job.model.layer_offloading, job.model.resident_blocks) == (0.5, None)
+    assert job.quantization.transformer == "float8_compute"
+    assert (job.training.kept_activations, job.training.kept_blocks) == ("sums", 4)

@@ -2,7 +2,7 @@ import json
 
 import msgspec
 
-from wan_studio.domain.project import FORMAT_VERSION, Project
+from wan_studio.domain.project import FORMAT_VERSION, Project, Settings
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.services.project_upgrade import upgraded
 
@@ -30,7 +30,7 @@ VERSION_1 = {
 
 def test_a_project_of_version_1_is_todays_with_everything_in_the_main_data_set():
     project = msgspec.convert(upgraded(VERSION_1), Project)
-    assert project.format_version == FORMAT_VERSION == 2
+    assert project.format_version == FORMAT_VERSION == 3
     assert [one.id for one in project.clips_of("")] == ["a", "b", "c"]
     assert project.settings.datasets.sampling == "whole_range"
     assert (project.name, project.goal, project.trigger) == ("old", "style", "w")
@@ -61,3 +61,16 @@ def test_an_old_project_is_loaded_saved_as_new_and_kept_as_it_was(tmp_path):
     (backup,) = store.backups()
     assert backup.read_bytes() == content
     assert store.restore(backup) == project
+
+
+def test_a_project_of_before_quantization_has_the_jobs_own_defaults():
+    old = {
+        "name": "p",
+        "format_version": 2,
+        "settings": {"model": {"base": "/models/wan", "low_vram": False}},
+    }
+    project = msgspec.convert(upgraded(old), Project)
+    assert project.settings.model.base == "/models/wan"
+    assert project.settings.model.low_vram is False
+    assert project.settings.quantization == Settings().quantization
+    assert project.settings.job == Settings().job

@@ -27,6 +27,7 @@ from trainer.protocol.run_folder import EventWriter, RunFolder
 from wan_studio.domain.run_state import Outcome
 from wan_studio.services.run_process import (
     ExportError,
+    MemoryChangeError,
     PreviewRequest,
     RunBusyError,
     RunStartError,
@@ -169,6 +170,20 @@ def test_a_resumed_trainer_that_dies_at_once_is_a_crash_although_the_run_had_sto
     monkeypatch.setenv("STAND_IN", "mute")
     resume_run(run)
     assert wait_for(lambda: ended(run)).outcome is Outcome.CRASHED
+
+
+def test_a_run_goes_on_with_other_settings_of_memory_and_with_no_others(run, monkeypatch):
+    monkeypatch.setenv("STAND_IN", "fail")
+    start_run(run, job())
+    wait_for(lambda: ended(run))
+    with pytest.raises(MemoryChangeError, match="start a new run"):
+        resume_run(run, memory=["training.steps=3"])
+    with pytest.raises(MemoryChangeError, match="cannot be '7'"):
+        resume_run(run, memory=["model.layer_offloading=7"])
+    resume_run(run, memory=["model.layer_offloading=1"])
+    wait_for(lambda: ended(run))
+    assert "resume" in run.log_file.read_text()
+    assert "--set model.layer_offloading=1" in run.log_file.read_text()
 
 
 def test_a_failure_keeps_its_own_words(run, monkeypatch):

@@ -177,18 +177,26 @@ class MonitorPage(Page):
         below = row(self._answer, None, self._rate, gap=2 * GRID)
         return card(head, self._bar, grid, below, gap=GRID + 4)
 
+    def resume_with_remedy(self) -> None:
+        """Resume with the setting that the trainer suggests."""
+        if self._watched is not None and self._watched.state.remedy:
+            self.bench.runs.resume((self._watched.state.remedy,))
+
     def _build_trouble(self) -> QFrame:
         self._trouble_title = label("", "section")
         self._trouble_text = label("", wrap=True)
         self._trouble_text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._trouble_hint = label("", "muted", wrap=True)
-        self._resume = button("Resume", self.bench.runs.resume, role="primary", icon_name="play")
+        self._resume = button("Resume", lambda: self.bench.runs.resume(), role="primary", icon_name="play")
+        self._resume_so = button("", self.resume_with_remedy)
+        self._resume_so.hide()
         folder = button("Show run folder", self._show_folder, icon_name="folder-open")
         self._trouble_icon = IconLabel("x-circle", "bad", 24)
         texts = QVBoxLayout()
         texts.setSpacing(GRID // 2)
         for part in (self._trouble_title, self._trouble_text, self._trouble_hint):
             texts.addWidget(part)
+        texts.addWidget(self._resume_so, alignment=Qt.AlignmentFlag.AlignLeft)
         content = row(self._trouble_icon, texts, folder, self._resume, gap=2 * GRID)
         content.setStretch(1, 1)
         content.setAlignment(self._trouble_icon, Qt.AlignmentFlag.AlignTop)
@@ -256,6 +264,7 @@ class MonitorPage(Page):
             self._trouble_text.setText(latest_warning.message)
             self._trouble_hint.setText(latest_warning.hint)
             self._resume.hide()
+            self._resume_so.hide()
 
     def _show_trouble(self, state: RunState) -> None:
         words, icon_name, tone_name = OUTCOME_WORDS[state.outcome]
@@ -268,6 +277,10 @@ class MonitorPage(Page):
         text = f"Resume from step {state.checkpoints[-1].step}" if state.checkpoints else "Start again"
         self._resume.setText(text)
         self._resume.setAccessibleName(text)
+        words = f"Resume with {state.remedy.replace('=', ' = ')}"
+        self._resume_so.setText(words)
+        self._resume_so.setAccessibleName(words)
+        self._resume_so.setVisible(bool(state.remedy))
 
     def _show_bar(self, watched: WatchedRun) -> None:
         state = watched.state
@@ -306,7 +319,8 @@ class MonitorPage(Page):
             self._rate.show_rate(watched.state.learning_rate)
         self._pause.setText("Continue" if is_paused else "Pause")
         self._pause.setAccessibleName(self._pause.text())
-        self._resume.setEnabled(not self.bench.runs.is_busy)
+        for made in (self._resume, self._resume_so):
+            made.setEnabled(not self.bench.runs.is_busy)
         answer = self._asked
         if watched is not None and answer and watched.state.answer is not self._answer_before:
             told = watched.state.answer

@@ -51,7 +51,7 @@ class LineEditor(Editor):
 
     def __init__(self, spec: FieldSpec) -> None:
         super().__init__(spec)
-        is_number = spec.kind in ("integer", "number")
+        is_number = spec.kind in ("integer", "number", "percent", "numbers")
         self._line = _Line(spec.step if spec.kind == "integer" else 0)
         self._line.setFixedWidth(_NUMBER_WIDTH if is_number else _TEXT_WIDTH)
         self._line.setAccessibleName(f"{spec.label} {spec.unit}".strip())
@@ -94,12 +94,16 @@ class LineEditor(Editor):
         match self.spec.kind:
             case "words":
                 return tuple(part.strip() for part in stripped.split(",") if part.strip())
+            case "numbers":
+                return tuple(int(part) for part in stripped.split(",") if part.strip())
             case "text":
                 return stripped
             case _ if not stripped and self.spec.optional:
                 return None
             case "integer":
                 return int(stripped)
+            case "percent":
+                return float(stripped.rstrip("% ").replace(",", ".")) / 100
             case _:
                 return float(stripped.replace(",", "."))
 
@@ -183,7 +187,7 @@ class ResolutionsEditor(Editor):
 
 
 class FileEditor(Editor):
-    """A LoRA file, chosen in the system's own dialog."""
+    """A file of weights, chosen in the system's own dialog."""
 
     def __init__(self, spec: FieldSpec) -> None:
         super().__init__(spec)
@@ -213,7 +217,7 @@ class FileEditor(Editor):
     def _on_choose(self) -> None:
         start = self._path.whole_text if self._clear.isEnabled() else ""
         chosen, _ = QFileDialog.getOpenFileName(
-            self, self.spec.label, start, "LoRA files (*.safetensors);;All files (*)"
+            self, self.spec.label, start, "Weights (*.safetensors);;All files (*)"
         )
         if chosen:
             self.take_file(Path(chosen))

@@ -20,6 +20,7 @@ from wan_studio.views.training.expert_fields import (
     TARGET,
 )
 from wan_studio.views.training.fields import SettingRow, indented
+from wan_studio.views.training.memory_fields import MODEL, QUANTIZATION
 from wan_studio.views.training.specs import FieldSpec, fields_of
 from wan_studio.views.training.timestep_plot import TimestepPlot
 from wan_studio.views.training.training_fields import (
@@ -49,7 +50,7 @@ ESSENTIALS = (
     SAVE_EVERY_FIELD,
     KEEP_FIELD,
 )
-GROUPS = (MULTISTAGE, TARGET, SAVE, TRAINING, ADVANCED, DATASETS)
+GROUPS = (MODEL, QUANTIZATION, MULTISTAGE, TARGET, SAVE, TRAINING, ADVANCED, DATASETS)
 FIELDS: tuple[FieldSpec, ...] = (*ESSENTIALS, *fields_of(GROUPS))
 
 
@@ -89,11 +90,13 @@ class TrainingPage(Page):
         """Put every value back to the preset's."""
         project = self.session.project
         preset = self._preset()
-        # What other pages decide stays: the previews and the default caption.
+        # What other pages decide stays: the GPUs, the previews and the default caption.
         datasets = msgspec.structs.replace(
             preset.datasets, default_caption=project.settings.datasets.default_caption
         )
-        settings = msgspec.structs.replace(preset, datasets=datasets, sample=project.settings.sample)
+        settings = msgspec.structs.replace(
+            preset, datasets=datasets, job=project.settings.job, sample=project.settings.sample
+        )
         changed = msgspec.structs.replace(project, settings=settings)
         edit_project(self.session, "Use recommended settings", changed)
 

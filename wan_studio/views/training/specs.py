@@ -6,7 +6,10 @@ from typing import Any, Literal, TypeAlias
 
 from wan_studio.domain.project import Settings
 
-FieldKind = Literal["integer", "number", "choice", "resolutions", "switch", "text", "words", "file"]
+FieldKind = Literal[
+    "integer", "number", "percent", "choice", "resolutions", "switch", "text", "words", "numbers", "file"
+]
+"""A percent is kept as a share from 0 to 1; words and numbers are lists with commas between."""
 Choices: TypeAlias = tuple[tuple[Any, str], ...]
 
 WHOLE = "It must be a whole number of 1 or more."
@@ -69,12 +72,14 @@ class FieldSpec:
         """A value as the field shows it."""
         if self.kind == "choice":
             return next((text for choice, text in self.choices if choice == value), str(value))
-        if value is None:
+        if value is None or (self.kind == "file" and not value):
             return self.optional
         if self.kind == "switch":
             return "On" if value else "Off"
         if isinstance(value, tuple):
             return ", ".join(str(part) for part in value)
+        if self.kind == "percent":
+            value = 100.0 * value
         return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 

@@ -47,6 +47,10 @@ def _preserves(settings: Settings) -> bool:
     return settings.training.diff_output_preservation or settings.training.blank_prompt_preservation
 
 
+def _checkpoints(settings: Settings) -> bool:
+    return settings.training.gradient_checkpointing
+
+
 STEPS_FIELD = FieldSpec(
     name="training.steps",
     label="Steps",
@@ -254,6 +258,23 @@ TRAINING = FieldGroup(
             label="Gradient checkpointing",
             kind="switch",
             help="Compute some things twice instead of keeping them: slower, but far less GPU memory.",
+        ),
+        FieldSpec(
+            name="training.kept_activations",
+            label="Kept activations",
+            kind="choice",
+            help="What of each block is kept all the same: the more, the faster the step and the fuller the GPU.",
+            choices=(("nothing", "Nothing"), ("attention", "Attention"), ("sums", "Attention and sums")),
+            applies=_checkpoints,
+        ),
+        FieldSpec(
+            name="training.kept_blocks",
+            label="Kept blocks",
+            kind="integer",
+            help="Blocks, the last ones, of which everything is kept and nothing computed twice.",
+            rule=WHOLE_OR_ZERO,
+            unit="blocks",
+            applies=_checkpoints,
         ),
         FieldSpec(
             name="training.seed",

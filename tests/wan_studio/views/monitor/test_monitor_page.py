@@ -4,7 +4,7 @@ import pytest
 from PySide6.QtTest import QTest
 
 from trainer.protocol.commands import SetLearningRate
-from trainer.protocol.events import CommandObeyed, Hello, StepDone, ValidationDone
+from trainer.protocol.events import CommandObeyed, Hello, RunFailed, StepDone, ValidationDone
 from trainer.protocol.job import Expert
 from trainer.protocol.run_folder import RunFolder
 from wan_studio.bridge.background import wait_for_background
@@ -97,3 +97,20 @@ def test_buttons_are_there_while_a_trainer_is_at_work(page):
         assert not made.isHidden()
     page._show(None)
     assert page._rate.isHidden()
+
+
+def test_a_run_that_ran_out_of_memory_offers_the_setting_to_go_on_with(page, monkeypatch):
+    asked = []
+    monkeypatch.setattr(page.bench.runs, "resume", lambda memory=(): asked.append(memory))
+    assert page._resume_so.isHidden()
+    failed = RunFailed(
+        kind="out_of_memory", message="Full.", hint="Do.", step=2, remedy="model.layer_offloading=0.6"
+    )
+    page._show(WatchedRun(page._watched.run, apply_all(RunState(), (*EVENTS, failed)), is_read=True))
+    assert not page._resume_so.isHidden()
+    assert page._resume_so.text() == "Resume with model.layer_offloading = 0.6"
+    page._resume_so.click()
+    page._resume.click()
+    assert asked == [("model.layer_offloading=0.6",), ()]
+    page._show(WatchedRun(page._watched.run, apply_all(RunState(), (*EVENTS, failed, HELLO)), is_read=True))
+    assert page._watched.state.remedy == ""

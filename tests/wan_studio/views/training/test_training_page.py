@@ -9,6 +9,7 @@ from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.project import Project, Settings
 from wan_studio.services.preset_store import settings_for
 from wan_studio.services.project_store import ProjectStore
+from wan_studio.views.hardware.gpu_fields import GPU_FIELDS
 from wan_studio.views.review.sample_fields import SAMPLE_FIELDS
 from wan_studio.views.training.page import FIELDS, TrainingPage
 
@@ -20,9 +21,11 @@ ELSEWHERE = {
 VALUES = {
     "integer": 3,
     "number": 0.25,
+    "percent": 0.25,
     "switch": True,
     "text": "frung",
     "words": ["self_attn", "ffn"],
+    "numbers": [1, 2],
     "file": "/loras/start.safetensors",
     "resolutions": [256, 768],
 }
@@ -52,7 +55,7 @@ def test_every_field_of_the_settings_has_exactly_one_place_in_the_window():
         for section in Settings.__struct_fields__
         for field in getattr(Settings(), section).__struct_fields__
     }
-    placed = [spec.name for spec in (*FIELDS, *SAMPLE_FIELDS)]
+    placed = [spec.name for spec in (*FIELDS, *GPU_FIELDS, *SAMPLE_FIELDS)]
     assert len(placed) == len(set(placed))
     assert set(placed) | set(ELSEWHERE) == every
     assert not set(placed) & set(ELSEWHERE)
@@ -65,7 +68,7 @@ def test_a_resolution_beyond_the_usual_ones_stands_at_its_place_in_the_row(page)
 
 
 def test_every_field_takes_values_of_its_kind_and_words_its_rule_where_it_can_be_wrong():
-    for spec in (*FIELDS, *SAMPLE_FIELDS):
+    for spec in (*FIELDS, *GPU_FIELDS, *SAMPLE_FIELDS):
         _check_spec(spec)
 
 
@@ -75,7 +78,7 @@ def _check_spec(spec):
     for value in wanted:
         changed = Settings().with_values({spec.section: {spec.field: value}})
         assert spec.value_in(changed) == (tuple(value) if isinstance(value, list) else value)
-    if spec.kind in ("integer", "number", "resolutions"):
+    if spec.kind in ("integer", "number", "percent", "numbers", "resolutions"):
         assert spec.rule
     default = spec.value_in(Settings())
     assert spec.worded(default) != "None", "None needs words of its own"
@@ -109,9 +112,11 @@ def _everything_on(project):
             "training": {
                 "loss": "huber",
                 "timestep_type": "shift",
+                "gradient_checkpointing": True,
                 "diff_output_preservation": True,
                 "blank_prompt_preservation": True,
             },
+            "quantization": {"transformer": "nf4_recovered"},
             "advanced": {"differential_guidance": True, "validation_every": 100},
             "datasets": {"sampling": "sliding", "caption_dropout": 0.1, "condition_noise": 0.1},
         }
@@ -149,6 +154,42 @@ def test_a_setting_that_does_nothing_is_not_shown_and_its_wrong_value_blocks_not
     combo.activated.emit(0)
     assert delta.isHidden()
     assert page.primary().is_enabled
+
+
+def test_layer_offloading_is_a_percentage_until_blocks_are_counted(page):
+    share, blocks = page.row("model.layer_offloading"), page.row("model.resident_blocks")
+    line = share.findChild(QLineEdit)
+    line.selectAll()
+    QTest.keyClicks(line, "37,5")
+    assert settings_of(page).model.layer_offloading == 0.375
+    assert line.text() == "37,5", "what was typed stays"
+    line.selectAll()
+    QTest.keyClicks(line, "101")
+    assert "from 0 to 100" in share.problem
+    blocks.editor.entered.emit(8)
+    assert share.isHidden()
+    assert page.primary().is_enabled, "a value that is not looked at blocks nothing"
+
+
+def test_settings_that_need_another_come_with_it(page):
+    rank, kept = page.row("quantization.recovery_rank"), page.row("training.kept_activations")
+    assert rank.isHidden()
+    assert kept.isHidden(), "the miniature computes nothing twice"
+    page.row("quantization.transformer").editor.entered.emit("nf4_recovered")
+    page.row("training.gradient_checkpointing").editor.entered.emit(True)
+    assert not rank.isHidden()
+    assert not kept.isHidden()
+
+
+def test_recommended_settings_leave_the_gpus_of_the_hardware_page_alone(page):
+    import msgspec
+
+    project = page.session.project
+    settings = project.settings.with_values({"job": {"gpu": 1}, "model": {"low_vram": False}})
+    page.session.set_project(msgspec.structs.replace(project, settings=settings))
+    page.use_recommended()
+    assert settings_of(page).job.gpu == 1
+    assert settings_of(page).model.low_vram is True
 
 
 def test_one_experts_settings_are_gone_when_it_does_not_train(page):

@@ -1,0 +1,58 @@
+"""Bases named by their repository on the Hugging Face Hub: from the local cache, else downloaded."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from trainer.model.base_errors import HubError
+
+NEEDED = (
+    "model_index.json",
+    *(f"{name}/*.json" for name in ("transformer", "transformer_2", "vae", "text_encoder", "scheduler")),
+    *(f"{name}/*.safetensors" for name in ("transformer", "transformer_2", "vae", "text_encoder")),
+    "tokenizer/*",
+    "high_noise_model/*",
+    "low_noise_model/*",
+    "Wan2.1_VAE.pth",
+    "models_t5_umt5-xxl-enc-bf16.pth",
+    "google/umt5-xxl/*",
+)
+"""Of a repository in the diffusers layout, or of the original release; pictures and the like stay there."""
+
+# Lost connections are errors of the HTTP client, which is another one from version to version.
+_ClientError: Any = HfHubHTTPError.__bases__[0]
+
+
+def cached_folder(repository: str) -> Path | None:
+    """Where the Hub's local cache has it, perhaps not all of it; None if it has nothing."""
+    try:
+        return Path(snapshot_download(repository, local_files_only=True, allow_patterns=list(NEEDED)))
+    except (OSError, ValueError, LocalEntryNotFoundError):
+        return None
+
+
+def downloaded_folder(repository: str) -> Path:
+    """Download what is missing of it into the Hub's local cache.
+
+    Raises:
+        HubError: there is no such repository, no connection, or not enough disk.
+    """
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(NEEDED)))
+    except GatedRepoError as error:
+        raise HubError(repository, "it wants an accepted licence and a login") from error
+    except RepositoryNotFoundError as error:
+        raise HubError(repository, "there is no such repository, or it is private") from error
+    except (EntryNotFoundError, LocalEntryNotFoundError) as error:
+        raise HubError(repository, "there is no connection, and the local cache does not have it") from error
+    except (_ClientError, OSError, ValueError) as error:
+        problem = str(error).strip().splitlines() or [type(error).__name__]
+        raise HubError(repository, problem[0].rstrip(".")) from error

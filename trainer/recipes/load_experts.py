@@ -1,0 +1,145 @@
+"""From the base's files to experts that compute as the job says."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+
+from trainer.data.batches import BatchSource
+from trainer.model.assemble import (
+    AssembledExpert,
+    Assembly,
+    ServedExperts,
+    assemble_expert,
+    block_layout,
+    lies_in_ram,
+    serve,
+)
+from trainer.model.expert_plan import ExpertPlan, expert_plan
+from trainer.model.experts import Experts
+from trainer.model.frozen.quantized_cache import QuantizedCache, QuantizedKey, forget_unused
+from trainer.model.frozen.weights import why_no_float8_products
+from trainer.model.weight_source import WeightSource
+from trainer.protocol.events import Phase
+from trainer.protocol.job import Expert
+from trainer.recipes.input_statistics import InputChannels, input_channels
+from trainer.recipes.run_context import RunContext
+from trainer.runtime.device import compute_dtype
+
+Dress = Callable[[Expert, WanTransformer3DModel], None]
+
+QUANTIZED_FOLDER = "quantized"
+"""In the cache folder."""
+MOST_QUANTIZED_BYTES = 120 * 2**30
+"""What quantized weights may take on the disk, of all bases and ways together."""
+
+
+@dataclass(slots=True)
+class LoadedExperts:
+    """Experts, ready.
+
+    Attributes:
+        experts: To predict with.
+        served: How they compute.
+    """
+
+    experts: Experts
+    served: ServedExperts
+
+
+def load_experts(
+    context: RunContext, needed: Sequence[Expert], batches: BatchSource, dress: Dress
+) -> LoadedExperts:
+    """Read the experts that a run needs.
+
+    Args:
+        context: The run.
+        needed: Which are loaded.
+        batches: Of the run's clips, for what 4-bit weights need to know of them.
+        dress: Puts a LoRA on an expert, or nothing.
+
+    Raises:
+        BaseModelError: the base's files do not make these experts.
+        StopRequested: meanwhile.
+    """
+    device = context.device
+    sources = {expert: context.base.expert_source(expert) for expert in needed}
+    plan = supported_plan(context, int(next(iter(sources.values())).config["num_layers"]))
+    channels: dict[Expert, InputChannels] = {}
+    if plan.mode == "nf4_recovered":
+        channels = {
+            expert: input_channels(context, source, expert, batches) for expert, source in sources.items()
+        }
+    blocks = sum(int(source.config["num_layers"]) for source in sources.values())
+    loaded: dict[Expert, AssembledExpert] = {}
+    done_before = 0
+    with context.reporter.phase(Phase.LOADING, blocks, "blocks") as report:
+        for expert, source in sources.items():
+            words = expert.value.replace("_", "-")
+
+            def on_block(done: int, _: int, before: int = done_before, words: str = words) -> None:
+                context.control.raise_if_stopped()
+                report.progress(before + done, f"{words} expert")
+
+            known = channels.get(expert)
+            assembly = Assembly(
+                plan,
+                device,
+                compute_dtype(device),
+                lies_in_ram(plan, int(source.config["num_layers"]), len(sources), device),
+                None if known is None else known.rms,
+                quantized_cache(context, source, expert, plan, "" if known is None else known.fingerprint),
+            )
+            loaded[expert] = assemble_expert(source, assembly, on_block)
+            done_before += int(source.config["num_layers"])
+            dress(expert, loaded[expert].transformer)
+    return ready(context, loaded, plan)
+
+
+def ready(context: RunContext, loaded: Mapping[Expert, AssembledExpert], plan: ExpertPlan) -> LoadedExperts:
+    """Set loaded experts up to compute."""
+    warn = context.reporter.warn
+    served = serve(loaded, plan, context.device, warn)
+    memory = served.memory()
+    if memory is not None and memory.refusal:
+        warn(
+            f"The system does not let RAM be pinned ({memory.refusal}), so steps take longer.",
+            "Close other programs, or keep more blocks on the GPU (model.resident_blocks).",
+        )
+    boundary = context.job.multistage.boundary or context.base.boundary_ratio
+    return LoadedExperts(
+        Experts({expert: one.transformer for expert, one in loaded.items()}, boundary), served
+    )
+
+
+def supported_plan(context: RunContext, blocks: int) -> ExpertPlan:
+    """The job's plan, with what this device cannot do replaced by the next best, and said."""
+    plan = expert_plan(context.job, blocks)
+    if plan.mode == "float8_compute" and (reason := why_no_float8_products(context.device)):
+        context.reporter.warn(
+            f"This device cannot multiply in 8 bits ({reason}); weights are stored in 8 bits all the same.",
+            "Set quantization.transformer to float8 to be without this warning.",
+        )
+        return replace(plan, mode="float8")
+    return plan
+
+
+def quantized_cache(
+    context: RunContext, source: WeightSource, expert: Expert, plan: ExpertPlan, statistics: str
+) -> QuantizedCache | None:
+    """Where an expert's quantized weights are kept from run to run; None for weights that are not quantized."""
+    if plan.mode == "none":
+        return None
+    folder = Path(context.job.cache_folder) / QUANTIZED_FOLDER
+    dtype = compute_dtype(context.device)
+    key = QuantizedKey(
+        base=context.base.fingerprint,
+        expert=expert,
+        mode=plan.mode,
+        rank=plan.recovery_rank,
+        statistics=statistics,
+        dtype=str(dtype).removeprefix("torch."),
+    )
+    forget_unused(folder, key, MOST_QUANTIZED_BYTES)
+    return QuantizedCache(folder, key, block_layout(source, plan, dtype), context.reporter.warn)
