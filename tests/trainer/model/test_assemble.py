@@ -103,6 +103,9 @@ def test_wherever_blocks_and_activations_wait_the_numbers_are_the_same(
     assert len(slots) == (1 if low_vram else 2)
     assert all(len(one.resident) == resident for one in slots)
     assert all(len(one.ring) == min(2, LAYERS - resident) for one in slots)
+    # All comes in time but the very first block.
+    assert sum(one.traffic.late_copies for one in slots) == 1
+    assert served.store.traffic.late_copies == 0
 
 
 @pytest.mark.parametrize("keep", ["nothing", "attention", "sums", "everything"])
