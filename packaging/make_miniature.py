@@ -10,7 +10,7 @@ experts still understand its latents, or with `--relearn-latents` all of it lear
 
 The one that ships was made so, out of one that an hour of a CPU had made, on an H100 with 16 cores:
 
-    python packaging/make_miniature.py --out build/miniature --minutes 7.37 --resume resources/miniature \\
+    python packaging/make_miniature.py --out build/miniature --minutes 7.37 --resume resources/miniature
         --relearn-latents --vae-share 0.36 --still-share 0.3 --graphs --no-measures
 
 What the base knows, and why:
@@ -31,7 +31,7 @@ the boundary; then measurements on unseen scenes: the VAE's PSNR, camera angles 
 quick LoRA.
 
 Writes to --out: miniature/ (and miniature.tar of it), state_vae.safetensors, state_experts.safetensors
-(float32, to go on from), metrics.json, sheet.png. `--smoke` runs all of it on a CPU in under a minute.
+(float32, to go on from), metrics.json, sheet.png. `--smoke` runs all of it on a CPU in about a minute.
 """
 
 from __future__ import annotations
@@ -120,9 +120,11 @@ def main() -> int:
     start = VaeStart.FRESH
     if arguments.resume:
         start = VaeStart.ALL if arguments.relearn_latents else VaeStart.DECODER
-    times = Times(arguments.vae_share * seconds, (1.0 - arguments.vae_share) * seconds, arguments.still_share)
+    times = Times(
+        arguments.vae_share * seconds, (1.0 - arguments.vae_share) * seconds, arguments.still_share, start
+    )
     if times.vae > 0:
-        learn_pictures(parts.vae, library, plan, times, habit, start, metrics)
+        learn_pictures(parts.vae, library, plan, times, habit, metrics)
         write_state(parts, out)
     if times.experts > 0:
         learn_motion(parts, library, plan, times, habit, metrics)
@@ -168,11 +170,19 @@ def read_arguments() -> argparse.Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds for the VAE and for all that follows it, and the share of the experts' clips that are still."""
+    """Who learns for how long.
+
+    Attributes:
+        vae: Seconds for the VAE.
+        experts: Seconds for all that follows it.
+        still_share: Of the experts' clips.
+        start: What the VAE brings along.
+    """
 
     vae: float
     experts: float
     still_share: float
+    start: VaeStart
 
 
 def learn_pictures(
@@ -181,7 +191,6 @@ def learn_pictures(
     plan: Plan,
     times: Times,
     habit: Habit,
-    start: VaeStart,
     metrics: dict[str, object],
 ) -> None:
     """The VAE and the statistics of its latents."""
@@ -191,14 +200,14 @@ def learn_pictures(
         # A size keeps its batch: cuDNN measures its kernels anew for every new shape.
         small = torch.rand(()).item() < 0.4
         size, factor = (plan.small, 2) if small and plan.small < plan.size else (plan.size, 1)
-        if fraction < (plan.image_share if start is VaeStart.FRESH else 0.0):
+        if fraction < (plan.image_share if times.start is VaeStart.FRESH else 0.0):
             return VaeLesson(1, size, factor * plan.image_batch)
         return VaeLesson(9 if fraction < 0.7 else CLIP_FRAMES, size, factor * plan.clip_batch)
 
     if next(vae.parameters()).is_cuda:
         use_fastest_layout(vae, VaeLesson(9, plan.size, 2 * plan.clip_batch), habit.report)
-    metrics["vae_steps"] = train_vae(vae, library, lesson_at, times.vae, habit, start)
-    if start is VaeStart.DECODER:
+    metrics["vae_steps"] = train_vae(vae, library, lesson_at, times.vae, habit, times.start)
+    if times.start is VaeStart.DECODER:
         return
     generator = np.random.default_rng(2)
     plans = [library.random_plans(generator, plan.clip_batch, CLIP_FRAMES) for _ in range(8)]

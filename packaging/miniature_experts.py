@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from trainer.model.miniature import BOUNDARY_RATIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
     from miniature_scenes import TrackLibrary

@@ -22,9 +22,8 @@ from trainer.model.load import load_expert, load_text_encoder, load_vae, samplin
 from trainer.model.sampling import DenoiseRequest, denoise
 from trainer.model.text import encode_prompts
 from trainer.model.vae import decode_latents, encode_clip, encode_condition
-from trainer.protocol.events import PhaseFinished
 from trainer.protocol.job import MINIATURE, BucketSize, Expert, SampleRow
-from trainer.protocol.run_folder import EventReader, RunFolder
+from trainer.protocol.run_folder import RunFolder
 from trainer.protocol.wire import write_json
 from wan_studio.services.demo_project import DEMO_TRIGGER, make_demo_project
 from wan_studio.services.demo_scenes import DEMO_DEGREES_PER_SECOND, demo_caption
@@ -125,11 +124,11 @@ def test_the_demos_lora_turns_the_camera_on_scenes_that_it_never_saw(tmp_path):
     )
     plain = [camera_turns(frames, index) for index, frames in enumerate(previews_of(run, 0))]
     taught = [camera_turns(frames, index) for index, frames in enumerate(previews_of(run, steps))]
-    print("without", np.round(plain, 1).tolist(), "with", np.round(taught, 1).tolist(), times_of(run))
     assert np.abs(plain).max() < 3.0
     middle, last = np.array(taught).T
-    # Half of the demo's own angle on average, and the right way round in every scene.
+    # The right way round in every scene, and on average more than half of the demo's own angle.
     assert middle.min() > 5.0
+    assert last.min() > 10.0
     assert middle.mean() > 0.5 * ORBIT_DEGREES / 2.0
     assert last.mean() > 0.5 * ORBIT_DEGREES
 
@@ -141,8 +140,3 @@ def previews_of(run: RunFolder, step: int) -> list[np.ndarray]:
             clips.append(np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]))
     assert len(clips) == 4
     return clips
-
-
-def times_of(run: RunFolder) -> dict[str, float]:
-    events = EventReader(run.events_file).read_new()
-    return {event.phase.value: round(event.seconds) for event in events if isinstance(event, PhaseFinished)}
