@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -28,6 +29,7 @@ from trainer.recipes.load_experts import QUANTIZED_FOLDER
 from trainer.recipes.prompts import prompts_to_cache
 from trainer.recipes.render_previews import PreviewRequest, render_checkpoint
 from trainer.recipes.run_context import open_context
+from trainer.runtime import host_memory
 from trainer.runtime.control import Control, StopRequested
 from trainer.runtime.device import choose_device
 from trainer.runtime.out_of_memory import MemoryRanOutError
@@ -484,3 +486,12 @@ def test_only_the_linears_of_the_text_encoder_are_in_8_bits(miniature_folder):
         frozen = rounded.get_submodule(path)
         assert isinstance(frozen.frozen, Float8Weight)
         assert distance(frozen.weight, plain.get_submodule(path).weight) < 0.04
+
+
+def test_experts_that_do_not_fit_into_ram_are_refused_before_they_are_read(job_of, tmp_path, monkeypatch):
+    little = SimpleNamespace(total=1024, available=1024)
+    monkeypatch.setattr(host_memory.psutil, "virtual_memory", lambda: little)
+    # In place they need no RAM of their own.
+    go(RunFolder(tmp_path / "in place"), job_of(training={"steps": 1}))
+    with pytest.raises(host_memory.RamTooSmallError, match="of RAM"):
+        go(RunFolder(tmp_path / "streamed"), job_of(training={"steps": 1}, model={"layer_offloading": 1.0}))
