@@ -7,21 +7,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
+from miniature_steps import Learner
 from miniature_vae import TimeBox, encode, encode_condition, learning_rate_at, take_step
 from torch import Tensor, nn
 
 from trainer.model.miniature import BOUNDARY_RATIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
     from miniature_scenes import TrackLibrary
+    from miniature_steps import Habit
     from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 MAX_TOKENS = 512
@@ -199,7 +202,7 @@ def train_expert(
     lessons: Sequence[tuple[LatentBank, int]],
     rows: Tensor,
     box: TimeBox,
-    report: Callable[[str], None],
+    habit: Habit,
     side: Side,
 ) -> int:
     """Learn to animate; returns the number of steps.
@@ -209,16 +212,14 @@ def train_expert(
         lessons: Banks with the batch size of each, taken in turn.
         rows: Of the prompts that the banks name.
         box: How long.
-        report: Takes a line now and then.
+        habit: How steps are taken.
         side: `BOTH` teaches what the experts share, faster; the others refine.
     """
     device, peak = rows.device, 1.5e-3 if side is Side.BOTH else 8e-4
-    optimizer = torch.optim.AdamW(
-        expert.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=1e-2, fused=device.type == "cuda"
-    )
+    learner = Learner(expert, habit, betas=(0.9, 0.98), weight_decay=1e-2)
     step, total = 0, torch.zeros((), device=device)
-    while (fraction := box.fraction) < 1.0:
-        bank, batch = lessons[step % len(lessons)]
+
+    def compute(bank: LatentBank, batch: int) -> tuple[Tensor]:
         chosen = torch.randint(len(bank.prompts), (batch,), device=device)
         loss = velocity_loss(
             expert,
@@ -227,11 +228,15 @@ def train_expert(
             rows[bank.prompts[chosen]],
             draw_times(batch, side, device),
         )
-        take_step(optimizer, loss, learning_rate_at(fraction, peak), expert)
-        total += loss.detach()
+        return (loss,)
+
+    while (fraction := box.fraction) < 1.0:
+        bank, batch = lessons[step % len(lessons)]
+        rate = learning_rate_at(fraction, peak)
+        total += learner.step(id(bank), (), rate, partial(compute, bank, batch))[0]
         step += 1
         if step % 100 == 0:
-            report(f"{side.value} {fraction:4.0%} step {step}: loss {float(total) / 100:.4f}")
+            habit.report(f"{side.value} {fraction:4.0%} step {step}: loss {float(total) / 100:.4f}")
             total.zero_()
     return step
 

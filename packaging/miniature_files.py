@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -82,6 +83,13 @@ def take_up(parts: Parts, folder: Path) -> None:
         )
 
 
+def forget_origin(config: Path) -> None:
+    """Take out where the weights were loaded from: a folder of the machine that trained them."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    values.pop("_name_or_path", None)
+    config.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
 def write_miniature(parts: Parts, out: Path) -> None:
     """The shipped folder in float16, and a tar of it (a lent machine gives back few files)."""
     folder = out / "miniature"
@@ -98,5 +106,6 @@ def write_miniature(parts: Parts, out: Path) -> None:
                 latents_mean=module.config.latents_mean, latents_std=module.config.latents_std
             )
         copy.half().save_pretrained(folder / name)
+        forget_origin(folder / name / "config.json")
     with tarfile.open(out / "miniature.tar", "w") as tar:
         tar.add(folder, arcname="miniature")

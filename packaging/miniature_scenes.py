@@ -8,6 +8,7 @@ many lessons. Drawing runs in processes of its own while the GPU is already busy
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -92,8 +93,13 @@ def draw_track(seed: int, size: int) -> Track:
     return Track(render_path(scene, cameras, size, size), scene.describe(), zooms)
 
 
-def _draw_tracks(seeds: list[int], size: int) -> list[Track]:
+def _start_worker() -> None:
     torch.set_num_threads(1)
+    if hasattr(os, "nice"):
+        os.nice(5)  # the process that feeds the GPU goes first
+
+
+def _draw_tracks(seeds: list[int], size: int) -> list[Track]:
     return [draw_track(seed, size) for seed in seeds]
 
 
@@ -106,13 +112,17 @@ class TrackLibrary:
 
     def __init__(self, count: int, size: int, workers: int) -> None:
         method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-        self._pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
+        self._pool = ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context(method), initializer=_start_worker
+        )
         seeds = list(range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + count))
         chunks = [seeds[start : start + 8] for start in range(0, count, 8)]
         self._jobs = [self._pool.submit(_draw_tracks, chunk, size) for chunk in chunks]
         self._count, self._size = count, size
         self._frames = torch.empty(0)
         self._ready = 0
+        self.quiet = threading.Lock()
+        """While it is held, nothing is moved to the device."""
         self.scenes: list[str] = []
         self.zooms: list[bool] = []
 
@@ -120,7 +130,11 @@ class TrackLibrary:
         return self._ready
 
     def start_collecting(self, device: torch.device) -> None:
-        """Move finished tracks to the device from now on, in a thread."""
+        """Move finished tracks to the device from now on, in a thread.
+
+        On a GPU each move waits for the step under way, so that tracks arrive more slowly than they are
+        drawn while steps are long; the rest arrive between the phases.
+        """
         self._frames = torch.empty(
             (self._count, TRACK_FRAMES, self._size, self._size, 3), dtype=torch.uint8, device=device
         )
@@ -137,39 +151,39 @@ class TrackLibrary:
             for track in job.result():
                 self.scenes.append(track.scene)
                 self.zooms.append(track.zooms)
-                self._frames[self._ready] = torch.from_numpy(track.frames).to(self._frames.device)
+                with self.quiet:
+                    self._frames[self._ready] = torch.from_numpy(track.frames).to(self._frames.device)
                 self._ready += 1
 
     def random_plans(self, generator: np.random.Generator, count: int, frames: int) -> list[ClipPlan]:
         """Random cuts of tracks that are ready."""
-        return [
-            ClipPlan(
-                track=int(generator.integers(self._ready)),
-                offset=int(generator.integers(TRACK_FRAMES - frames + 1)),
-                direction=int(generator.choice([1, 1, 1, -1, -1, -1, 0])),
-                mirrored=bool(generator.integers(2)),
-            )
-            for _ in range(count)
-        ]
+        columns = (
+            generator.integers(self._ready, size=count),
+            generator.integers(TRACK_FRAMES - frames + 1, size=count),
+            generator.choice([1, 1, 1, -1, -1, -1, 0], size=count),
+            generator.integers(2, size=count) == 1,
+        )
+        return [ClipPlan(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+    def indices(self, plans: list[ClipPlan], frames: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What `look_up` takes: each clip's track, its frames in that track, and whether it is mirrored."""
+        rows = torch.tensor([plan.track for plan in plans])
+        offsets = torch.tensor([plan.offset + (frames - 1 if plan.direction < 0 else 0) for plan in plans])
+        directions = torch.tensor([plan.direction for plan in plans])
+        columns = offsets[:, None] + directions[:, None] * torch.arange(frames)
+        return rows, columns, torch.tensor([plan.mirrored for plan in plans])
+
+    def look_up(self, rows: Tensor, columns: Tensor, mirrored: Tensor, *, size: int) -> Tensor:
+        """Pixels of clips, float32 (clips, 3, frames, size, size) in -1..1; the indices are on the device."""
+        clips = self._frames[rows[:, None], columns]
+        pixels_BCFHW = clips.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
+        pixels_BCFHW = torch.where(mirrored[:, None, None, None, None], pixels_BCFHW.flip(-1), pixels_BCFHW)
+        return resized(pixels_BCFHW, size)
 
     def cut(self, plans: list[ClipPlan], frames: int, size: int) -> Tensor:
         """Pixels of the clips, float32 (clips, 3, frames, size, size) in -1..1."""
-        rows = torch.tensor([plan.track for plan in plans])
-        columns = torch.tensor(
-            [
-                [
-                    plan.offset + plan.direction * index + (frames - 1 if plan.direction < 0 else 0)
-                    for index in range(frames)
-                ]
-                for plan in plans
-            ]
-        )
-        device = self._frames.device
-        clips = self._frames[rows[:, None].to(device), columns.to(device)]
-        pixels_BCFHW = clips.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
-        mirrored = torch.tensor([plan.mirrored for plan in plans], device=device)
-        pixels_BCFHW = torch.where(mirrored[:, None, None, None, None], pixels_BCFHW.flip(-1), pixels_BCFHW)
-        return resized(pixels_BCFHW, size)
+        rows, columns, mirrored = (given.to(self._frames.device) for given in self.indices(plans, frames))
+        return self.look_up(rows, columns, mirrored, size=size)
 
     def caption(self, plan: ClipPlan, generator: np.random.Generator) -> str:
         """Words for the clip; the same motion always goes with the same words."""

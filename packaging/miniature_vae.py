@@ -11,11 +11,14 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanResample
+from miniature_steps import Learner
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from diffusers import AutoencoderKLWan
     from miniature_scenes import TrackLibrary
+    from miniature_steps import Habit
 
 
 @dataclass(slots=True)
@@ -159,42 +163,39 @@ def set_layout(vae: AutoencoderKLWan, layout: torch.memory_format) -> None:
             weight.data = weight.data.contiguous(memory_format=layout)
 
 
+class VaeStart(Enum):
+    """What a VAE brings along to its lessons, and what of it learns."""
+
+    FRESH = "fresh"
+    DECODER = "decoder"
+    """It keeps its encoder, because the experts have learned its latents."""
+    ALL = "all"
+    """All of it goes on learning; the experts have to follow."""
+
+
 def train_vae(
     vae: AutoencoderKLWan,
     library: TrackLibrary,
     lesson_at: Callable[[float], VaeLesson],
     seconds: float,
-    report: Callable[[str], None],
-    *,
-    resumed: bool,
+    habit: Habit,
+    start: VaeStart,
 ) -> int:
-    """Learn to reconstruct, single frames first and then clips; returns the number of steps.
+    """Learn to reconstruct; returns the number of steps.
 
     Loss: L1 + 2 MSE + a slight pull of the latents towards a unit Gaussian. Latents are sampled, so
     that near latents mean near pictures. A few clips end in grey frames, as the condition does.
-    A resumed VAE keeps its encoder, because experts may have learned its latents, and improves its decoder.
     """
-    device, peak = next(vae.parameters()).device, 8e-4 if resumed else 1.5e-3
-    if resumed:
+    device, peak = next(vae.parameters()).device, 1.5e-3 if start is VaeStart.FRESH else 1e-3
+    if start is VaeStart.DECODER:
         vae.encoder.requires_grad_(requires_grad=False)
         vae.quant_conv.requires_grad_(requires_grad=False)
-    optimizer = torch.optim.AdamW(
-        [weight for weight in vae.parameters() if weight.requires_grad],
-        lr=peak,
-        betas=(0.9, 0.99),
-        weight_decay=1e-3,
-        fused=device.type == "cuda",
-    )
+    learner = Learner(vae, habit, betas=(0.9, 0.99), weight_decay=1e-3)
     generator = np.random.default_rng(1)
-    box, step, inflated = TimeBox(seconds), 0, resumed
-    while (fraction := box.fraction) < 1.0:
-        lesson = lesson_at(fraction)
-        if lesson.frames > 1 and not inflated:
-            inflate(vae)
-            inflated = True
-        clips = library.cut(
-            library.random_plans(generator, lesson.batch, lesson.frames), lesson.frames, lesson.size
-        )
+    box, step, inflated = TimeBox(seconds), 0, start is not VaeStart.FRESH
+
+    def compute(lesson: VaeLesson, *cuts: Tensor) -> tuple[Tensor, ...]:
+        clips = library.look_up(*cuts, size=lesson.size)
         clips[: lesson.batch // 24, :, 1:] = 0.0
         with torch.autocast(device.type, torch.bfloat16):
             posterior = vae.encode(clips).latent_dist
@@ -204,14 +205,21 @@ def train_vae(
         difference = restored.float() - clips
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean()
         squared = difference.square().mean()
-        loss = difference.abs().mean() + 2.0 * squared + 1e-4 * divergence
-        take_step(optimizer, loss, learning_rate_at(fraction, peak), vae)
+        return difference.abs().mean() + 2.0 * squared + 1e-4 * divergence, squared, divergence
+
+    while (fraction := box.fraction) < 1.0:
+        lesson = lesson_at(fraction)
+        if lesson.frames > 1 and not inflated:
+            inflate(vae)
+            inflated = True
+        cuts = library.indices(library.random_plans(generator, lesson.batch, lesson.frames), lesson.frames)
+        values = learner.step(lesson, cuts, learning_rate_at(fraction, peak), partial(compute, lesson))
         step += 1
         if step % 50 == 0:
-            level = -10.0 * math.log10(float(squared) / 4.0)
-            report(
-                f"vae {fraction:4.0%} step {step}: {lesson} PSNR {level:.2f} dB,"
-                f" KL {float(divergence):.2f}, tracks {len(library)}"
+            _, squared, divergence = values.tolist()
+            habit.report(
+                f"vae {fraction:4.0%} step {step}: {lesson} PSNR {-10.0 * math.log10(squared / 4.0):.2f} dB,"
+                f" KL {divergence:.2f}, tracks {len(library)}"
             )
     return step
 

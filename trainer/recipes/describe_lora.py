@@ -74,7 +74,8 @@ def public_settings(job: JobSpec) -> dict[str, Any]:
     """The job as a file may tell it; `left_out` names what is missing (see `LEFT_OUT`)."""
     settings = msgspec.to_builtins(job)
     del settings["cache_folder"]
-    settings["model"]["base"] = _last_part(job.model.base)
+    for field in ("base", "high_noise", "low_noise", "vae", "text_encoder"):
+        settings["model"][field] = _last_part(settings["model"][field])
     for field in ("start_high", "start_low"):
         settings["target"][field] = _last_part(settings["target"][field])
     for dataset, section in zip(settings["datasets"], job.datasets, strict=True):

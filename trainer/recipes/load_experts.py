@@ -26,6 +26,7 @@ from trainer.protocol.job import Expert
 from trainer.recipes.input_statistics import InputChannels, input_channels
 from trainer.recipes.run_context import RunContext
 from trainer.runtime.device import compute_dtype
+from trainer.runtime.host_memory import check_ram
 
 Dress = Callable[[Expert, WanTransformer3DModel], None]
 
@@ -61,6 +62,7 @@ def load_experts(
 
     Raises:
         BaseModelError: the base's files do not make these experts.
+        RamTooSmallError: what must wait in RAM does not fit there.
         StopRequested: meanwhile.
     """
     device = context.device
@@ -72,6 +74,7 @@ def load_experts(
             expert: input_channels(context, source, expert, batches) for expert, source in sources.items()
         }
     blocks = sum(int(source.config["num_layers"]) for source in sources.values())
+    check_ram(ram_bytes(context, sources, plan), context.reporter.warn)
     loaded: dict[Expert, AssembledExpert] = {}
     done_before = 0
     with context.reporter.phase(Phase.LOADING, blocks, "blocks") as report:
@@ -95,6 +98,17 @@ def load_experts(
             done_before += int(source.config["num_layers"])
             dress(expert, loaded[expert].transformer)
     return ready(context, loaded, plan)
+
+
+def ram_bytes(context: RunContext, sources: Mapping[Expert, WeightSource], plan: ExpertPlan) -> int:
+    """What the experts' blocks will take of RAM."""
+    total = 0
+    for source in sources.values():
+        layers = int(source.config["num_layers"])
+        if lies_in_ram(plan, layers, len(sources), context.device):
+            layout = block_layout(source, plan, compute_dtype(context.device))
+            total += layers * sum(stored.size_bytes for parts in layout.values() for stored in parts.values())
+    return total
 
 
 def ready(context: RunContext, loaded: Mapping[Expert, AssembledExpert], plan: ExpertPlan) -> LoadedExperts:

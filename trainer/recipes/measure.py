@@ -368,6 +368,7 @@ def measure(
     device: torch.device,
     say: Callable[[str], None],
     config: Mapping[str, Any] | None = None,
+    on_result: Callable[[list[Measured]], None] | None = None,
 ) -> list[Measured]:
     """Measure one case after the other; each result is said as soon as it is there.
 
@@ -376,12 +377,15 @@ def measure(
         device: Where.
         say: Told a line for each.
         config: Of the experts, but for their blocks; None takes the real model's.
+        on_result: Given all results so far after each case.
     """
     bench = Bench(device, say, config)
     results: list[Measured] = []
     for case in cases:
         results.append(bench.measure(case))
         say(line_of(results[-1]))
+        if on_result is not None:
+            on_result(results)
     return results
 
 

@@ -4,12 +4,14 @@ Imports nothing heavy by itself: the command line is parsed before torch is load
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.errors import TrainerError
+
+if TYPE_CHECKING:
+    from trainer.recipes.measure import Measured
 
 
 class CaseError(TrainerError):
@@ -43,13 +45,15 @@ def add_measure_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_measure(options: argparse.Namespace) -> list[str]:
-    """Measure what the options say and print it as it comes; returns closing lines.
+    """Measure what the options say and print it as it comes; returns lines that are still to be printed.
 
     Raises:
         TrainerError: a case cannot be read, or there is no such GPU.
     """
+    import msgspec
     import torch
 
+    from trainer.protocol.wire import write_atomic
     from trainer.recipes.measure import explain, measure
     from trainer.runtime.device import choose_device
 
@@ -67,12 +71,17 @@ def run_measure(options: argparse.Namespace) -> list[str]:
     _say(
         f"torch {torch.__version__}, {torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU'}"
     )
-    results = measure(cases, device, _say)
-    if options.json:
-        import msgspec
 
-        options.json.write_text(json.dumps(msgspec.to_builtins(results), indent=1), encoding="utf-8")
-    return [line for result in results if options.explain for line in (result.case.words(), *explain(result))]
+    def keep(results: "list[Measured]") -> None:
+        if options.json:
+            # After each case: a measurement may take an hour, and be stopped.
+            write_atomic(options.json, msgspec.json.format(msgspec.json.encode(results)))
+        if options.explain:
+            for line in explain(results[-1]):
+                _say(line)
+
+    measure(cases, device, _say, on_result=keep)
+    return []
 
 
 def read_case(text: str, cap: float | None) -> Any:

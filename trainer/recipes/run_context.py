@@ -1,5 +1,6 @@
 """What every recipe of a run works with: the run's folder and job, the base, the cache, the device."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from torch import Tensor
 from trainer.data.batches import TEXT_ROWS
 from trainer.data.cache_keys import text_key
 from trainer.data.tensor_cache import TensorCache
-from trainer.model.layouts import BaseModel, open_base
-from trainer.protocol.job import JobSpec
+from trainer.model.layouts import BaseModel, expert_config, open_base
+from trainer.protocol.job import MINIATURE, Expert, JobSpec
 from trainer.protocol.run_folder import RunFolder
 from trainer.runtime.control import Control
+from trainer.runtime.device import check_served
 from trainer.runtime.distributed import Team
 from trainer.runtime.pair import Pair
 from trainer.runtime.reporter import Reporter
@@ -72,11 +74,19 @@ def open_context(
 
     Raises:
         BaseModelError: the base is missing or damaged.
+        GpuNotServedError, NoGpuError: the device cannot compute this base.
     """
+    if job.model.base == MINIATURE and device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        # Its work is so small that threads mostly wait for each other, and on a machine whose cores are
+        # taken they do nothing else: two threads on two busy cores took 18 times as long as one.
+        torch.set_num_threads(1)
+    base = open_base(job.model)
+    config = expert_config(base, Expert.HIGH)
+    check_served(device, config["num_attention_heads"] * config["attention_head_dim"])
     return RunContext(
         run=run,
         job=job,
-        base=open_base(job.model),
+        base=base,
         cache=TensorCache(Path(job.cache_folder)),
         device=device,
         reporter=reporter,

@@ -1,6 +1,7 @@
 """The device that a run computes on, its number type, and its memory."""
 
 import gc
+from collections.abc import Sequence
 
 import torch
 
@@ -18,6 +19,78 @@ class DeviceNotFoundError(TrainerError):
             f"There is no GPU number {gpu_index}: this machine has {present}.",
             "Choose another GPU on the Hardware page, or set job.gpu.",
         )
+
+
+class GpuNotServedError(TrainerError):
+    """The GPU is one that the installed PyTorch has no code for."""
+
+    kind = "gpu_not_served"
+
+    def __init__(self, name: str, capability: tuple[int, int], served: Sequence[str]) -> None:
+        major, minor = capability
+        super().__init__(
+            f"{name} (compute capability {major}.{minor}) cannot be used: the installed PyTorch has code for "
+            f"{', '.join(served)} alone.",
+            "Train on another GPU, or install a PyTorch build for this one.",
+        )
+
+
+class NoGpuError(TrainerError):
+    """A model that needs a GPU, on a machine that has none to offer."""
+
+    kind = "no_gpu"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no GPU that PyTorch can use, and on a CPU one step of this model takes many minutes.",
+            "An NVIDIA card with a current driver is needed; the doctor command says what is missing. "
+            'The base "miniature" trains on a CPU.',
+        )
+
+
+MOST_CPU_WIDTH = 2048
+"""Widest expert that trains on a CPU: the real one has 5120."""
+
+
+def check_served(device: torch.device, width: int) -> None:
+    """Refuse at the start what would crash in the middle, or never end.
+
+    Args:
+        device: That would compute.
+        width: Of the expert.
+
+    Raises:
+        GpuNotServedError: PyTorch has no code for the card.
+        NoGpuError: the expert is too large for a CPU.
+    """
+    if device.type != "cuda":
+        if width > MOST_CPU_WIDTH:
+            raise NoGpuError
+        return
+    capability = torch.cuda.get_device_capability(device)
+    served = torch.cuda.get_arch_list()
+    if served and not has_code_for(capability, served):
+        raise GpuNotServedError(device_name(device), capability, served)
+
+
+def has_code_for(capability: tuple[int, int], served: Sequence[str]) -> bool:
+    """Whether a build of PyTorch runs on a card.
+
+    Machine code (``sm_86``) runs on cards of its own generation from its own step on; what is compiled for the
+    card when it starts (``compute_90``) runs on that and all later ones.
+
+    Args:
+        capability: Major and minor number of the card.
+        served: As ``torch.cuda.get_arch_list`` names them.
+    """
+    for name in served:
+        kind, _, number = name.rstrip("af").partition("_")
+        major, minor = divmod(int(number), 10)
+        if kind == "sm" and major == capability[0] and minor <= capability[1]:
+            return True
+        if kind == "compute" and (major, minor) <= capability:
+            return True
+    return False
 
 
 def choose_device(gpu_index: int | None) -> torch.device:

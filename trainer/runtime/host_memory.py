@@ -2,11 +2,52 @@
 
 import mmap
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
+
+from trainer.errors import TrainerError
+
+GIB = 2**30
+
+
+class RamTooSmallError(TrainerError):
+    """What must wait in RAM is more than the machine has."""
+
+    kind = "ram_too_small"
+
+    def __init__(self, needed_bytes: int, total_bytes: int) -> None:
+        super().__init__(
+            f"The experts would take {needed_bytes / GIB:.0f} GiB of RAM, and this machine has "
+            f"{total_bytes / GIB:.0f}.",
+            "Store them in fewer bits: set quantization.transformer to float8_compute, float8 or nf4.",
+        )
+
+
+def check_ram(needed_bytes: int, warn: Callable[[str, str], None]) -> None:
+    """Look whether RAM suffices before it is taken: the system would end the process without a word.
+
+    Args:
+        needed_bytes: That will be taken.
+        warn: Told in two sentences when it might be too much beside what else is running.
+
+    Raises:
+        RamTooSmallError: it is more than the machine has.
+    """
+    memory = psutil.virtual_memory()
+    if needed_bytes > memory.total:
+        raise RamTooSmallError(needed_bytes, memory.total)
+    if needed_bytes > memory.available:
+        warn(
+            f"The experts take {needed_bytes / GIB:.0f} GiB of RAM, and {memory.available / GIB:.0f} GiB are "
+            "free: the system may become slow, or end the run.",
+            "Close other programs, or store the experts in fewer bits (quantization.transformer).",
+        )
+
 
 _PORTABLE = 1
 """Of cudaHostRegister: pinned for every GPU of the process."""

@@ -58,19 +58,22 @@ def levers(doing: Doing, settings: MemorySettings) -> list[Lever]:
         case Doing.CACHING_LATENTS | Doing.PREVIEWING:
             return list(_smaller_clips(settings))
         case _:
+            # What costs nothing where the link to the card is fast comes before what costs time, and what
+            # changes the numbers comes last.
             return [
-                *_kept(settings),
-                *_blocks(settings),
-                *_float8(settings),
+                *_kept_whole(settings),
                 *_checkpoints(settings),
+                *_blocks(settings),
                 *_chunks(settings),
+                *_kept(settings),
+                *_float8(settings),
                 *_four_bits(settings),
                 *_smaller_clips(settings),
             ]
 
 
 def advice(left: list[Lever]) -> str:
-    """What to do in sentences: the first lever, and the first that the run can go on with."""
+    """What to do, in a sentence: the first lever."""
     if not left:
         return (
             "Nothing is left to set against it: close other programs that use the GPU, or use a larger one."
@@ -78,21 +81,24 @@ def advice(left: list[Lever]) -> str:
     first = left[0]
     if first.resumes:
         return f"Resume with --set {first.setting}: {first.effect}."
-    new = f"Start a new run with --set {first.setting}: {first.effect}"
-    going_on = next((lever for lever in left if lever.resumes), None)
-    if going_on is None:
-        return f"{new}."
-    return f"{new}; or resume this one with --set {going_on.setting}: {going_on.effect}."
+    # Whatever the run could go on with comes before.
+    return f"Start a new run with --set {first.setting}: {first.effect}."
+
+
+def _kept_whole(settings: MemorySettings) -> Iterator[Lever]:
+    training = settings.training
+    if not training.gradient_checkpointing:
+        yield Lever("training.gradient_checkpointing=true", "blocks are computed twice instead of being kept")
+    elif training.kept_blocks:
+        yield Lever("training.kept_blocks=0", "no block is kept whole")
+    if training.gradient_checkpointing and training.kept_activations == "sums":
+        # Before they are sent to RAM: so much would take longer on the way than the blocks compute.
+        yield Lever("training.kept_activations=attention", "the sums inside a block are computed twice")
 
 
 def _kept(settings: MemorySettings) -> Iterator[Lever]:
     training = settings.training
-    if not training.gradient_checkpointing:
-        yield Lever("training.gradient_checkpointing=true", "blocks are computed twice instead of being kept")
-        return
-    if training.kept_blocks:
-        yield Lever("training.kept_blocks=0", "no block is kept whole")
-    if training.kept_activations != "nothing":
+    if training.gradient_checkpointing and training.kept_activations != "nothing":
         yield Lever("training.kept_activations=nothing", "only the input of each block is kept")
 
 

@@ -23,6 +23,7 @@ from trainer.model.block.groups import GROUPS
 from trainer.model.expert_plan import ExpertPlan, expert_plan
 from trainer.model.frozen.linear import FrozenLinear
 from trainer.model.frozen.quantized_cache import QuantizedCache, QuantizedKey
+from trainer.model.frozen.recovery import RecoveredWeight
 from trainer.model.frozen.weights import DenseWeight, Float8Weight
 from trainer.model.lora import LoraSettings
 from trainer.model.random_expert import RandomSource
@@ -102,6 +103,9 @@ def test_wherever_blocks_and_activations_wait_the_numbers_are_the_same(
     assert len(slots) == (1 if low_vram else 2)
     assert all(len(one.resident) == resident for one in slots)
     assert all(len(one.ring) == min(2, LAYERS - resident) for one in slots)
+    # All comes in time but the very first block.
+    assert sum(one.traffic.late_copies for one in slots) == 1
+    assert served.store.traffic.late_copies == 0
 
 
 @pytest.mark.parametrize("keep", ["nothing", "attention", "sums", "everything"])
@@ -429,3 +433,23 @@ def test_a_random_expert_is_the_real_models_unless_told_otherwise():
     assert source.shapes["blocks.39.ffn.net.0.proj.weight"] == (13824, 5120)
     assert source.tensor("blocks.0.attn1.norm_q.weight").unique().tolist() == [1.0]
     assert not source.tensor("proj_out.bias").any()
+
+
+def test_what_is_known_of_the_inputs_shapes_the_weight_that_gets_them_and_no_other(sources):
+    source, plan = sources[Expert.HIGH], ExpertPlan(mode="nf4_recovered", recovery_rank=4)
+    loud = torch.ones(DEEP.ffn_dim)
+    loud[3] = 50.0
+    blind = stored(small_expert(source, plan))
+    knowing = stored(small_expert(source, plan, input_rms={"blocks.1.narrow": loud}))
+    changed = {name[:2] for name, tensor in knowing.items() if not torch.equal(tensor, blind[name])}
+    assert changed == {(1, "narrow")}
+
+    def error_of_the_loud_channel(tensors):
+        weight = RecoveredWeight(
+            (128, DEEP.ffn_dim),
+            {part: tensors[1, "narrow", part] for part in ("packed", "peaks", "down", "up")},
+        )
+        plain = source.tensors["blocks.1.ffn.net.2.weight"]
+        return distance(weight.dense(torch.float32)[:, 3], plain[:, 3])
+
+    assert error_of_the_loud_channel(knowing) < 0.3 * error_of_the_loud_channel(blind)

@@ -45,7 +45,7 @@ def job(**target) -> JobSpec:
     held_out = (clip(0, "whispered too"),)
     return JobSpec(
         job=JobSection(name="orbit", trigger="0rbit"),
-        model=ModelSection(base="C:\\Users\\ann\\Wan2.2-I2V"),
+        model=ModelSection(base="C:\\Users\\ann\\Wan2.2-I2V", vae="/home/ann/own_vae.safetensors"),
         multistage=MultistageSection(
             boundary=0.9, boundary_overlap=0.05, high_rank=8, low_learning_rate=5e-5
         ),
@@ -102,9 +102,10 @@ def test_the_settings_can_be_read_and_hold_every_section():
     whole = msgspec.to_builtins(job())
     assert settings.keys() == whole.keys() - {"cache_folder"} | {"left_out"}
     for section in ("job", "multistage", "save", "training", "advanced"):
-        assert settings[section] == whole[section]
+        assert settings[section] == json.loads(json.dumps(whole[section]))
     assert settings["training"]["steps"] == 1000
     assert settings["model"]["base"] == "Wan2.2-I2V"
+    assert settings["model"]["vae"] == "own_vae.safetensors"
     assert settings["target"]["start_high"] == "old.safetensors"
     assert settings["target"]["start_low"] == ""
     assert [dataset["clips"] for dataset in settings["datasets"]] == [3, 1, 1]

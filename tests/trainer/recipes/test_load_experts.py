@@ -1,8 +1,10 @@
 """How the job says that experts are stored and computed: what must not change the numbers does not."""
 
+import dataclasses
 import gc
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -11,6 +13,7 @@ import torch
 from tests.jobs import preview_row, small_job
 from tests.trainer.small_experts import distance
 from trainer.model.block.recomputed_block import RecomputedBlock
+from trainer.model.expert_plan import ExpertPlan
 from trainer.model.frozen.nf4 import Nf4Weight
 from trainer.model.frozen.recovery import RecoveredWeight
 from trainer.model.frozen.weights import DenseWeight, Float8ComputeWeight, Float8Weight
@@ -26,6 +29,7 @@ from trainer.recipes.load_experts import QUANTIZED_FOLDER
 from trainer.recipes.prompts import prompts_to_cache
 from trainer.recipes.render_previews import PreviewRequest, render_checkpoint
 from trainer.recipes.run_context import open_context
+from trainer.runtime import host_memory
 from trainer.runtime.control import Control, StopRequested
 from trainer.runtime.device import choose_device
 from trainer.runtime.out_of_memory import MemoryRanOutError
@@ -318,6 +322,30 @@ def test_plain_weights_are_not_written_a_second_time(job_of, opened, tmp_path):
     assert not (Path(job.cache_folder) / QUANTIZED_FOLDER).exists()
 
 
+def test_each_base_expert_mode_and_branch_has_quantized_weights_of_its_own(job_of, opened):
+    context = opened(job_of()).context
+    other_base = dataclasses.replace(context, base=dataclasses.replace(context.base, fingerprint="other"))
+
+    def folder(context=context, expert=Expert.HIGH, statistics="", **fields):
+        plan = ExpertPlan(**({"mode": "nf4_recovered", "recovery_rank": 4} | fields))
+        source = context.base.expert_source(expert)
+        return load_experts.quantized_cache(context, source, expert, plan, statistics).folder
+
+    found = [
+        folder(),
+        folder(other_base),
+        folder(expert=Expert.LOW),
+        folder(statistics="of other clips"),
+        folder(mode="nf4"),
+        folder(mode="float8"),
+        folder(recovery_rank=5),
+    ]
+    assert len(set(found)) == len(found)
+    # What is no part of the stored weights shares them.
+    assert folder(resident_blocks=0, keep="sums", feed_forward_chunks=4) == folder()
+    assert folder(mode="nf4", recovery_rank=5, statistics="of other clips") == folder(mode="nf4")
+
+
 @pytest.fixture
 def gathered(monkeypatch):
     """The experts whose inputs were gathered."""
@@ -458,3 +486,12 @@ def test_only_the_linears_of_the_text_encoder_are_in_8_bits(miniature_folder):
         frozen = rounded.get_submodule(path)
         assert isinstance(frozen.frozen, Float8Weight)
         assert distance(frozen.weight, plain.get_submodule(path).weight) < 0.04
+
+
+def test_experts_that_do_not_fit_into_ram_are_refused_before_they_are_read(job_of, tmp_path, monkeypatch):
+    little = SimpleNamespace(total=1024, available=1024)
+    monkeypatch.setattr(host_memory.psutil, "virtual_memory", lambda: little)
+    # In place they need no RAM of their own.
+    go(RunFolder(tmp_path / "in place"), job_of(training={"steps": 1}))
+    with pytest.raises(host_memory.RamTooSmallError, match="of RAM"):
+        go(RunFolder(tmp_path / "streamed"), job_of(training={"steps": 1}, model={"layer_offloading": 1.0}))

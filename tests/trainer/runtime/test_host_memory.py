@@ -1,4 +1,5 @@
 import mmap
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -69,6 +70,27 @@ def test_nothing_is_pinned_for_no_bytes(monkeypatch):
     cudart = with_cuda(monkeypatch, Cudart())
     assert not HostBuffer(0, pin=True).pinned
     assert not cudart.pinned
+
+
+@pytest.fixture
+def ram(monkeypatch):
+    memory = SimpleNamespace(total=32 * host_memory.GIB, available=20 * host_memory.GIB)
+    monkeypatch.setattr(host_memory.psutil, "virtual_memory", lambda: memory)
+
+
+def test_more_ram_than_there_is_is_refused_before_it_is_taken(ram):
+    with pytest.raises(
+        host_memory.RamTooSmallError, match="would take 54 GiB of RAM, and this machine has 32"
+    ):
+        host_memory.check_ram(54 * host_memory.GIB, lambda *words: None)
+
+
+def test_more_ram_than_is_free_is_warned_of_and_less_is_not(ram):
+    warnings = []
+    for size in (27, 20):
+        host_memory.check_ram(size * host_memory.GIB, lambda *words: warnings.append(words[0]))
+    assert len(warnings) == 1
+    assert "take 27 GiB of RAM, and 20 GiB are free" in warnings[0]
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

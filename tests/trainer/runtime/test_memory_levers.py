@@ -47,16 +47,17 @@ def test_levers_are_pulled_in_order_until_none_is_left():
         pulled.append(lever)
         given = applied(given, lever)
         assert len(pulled) < 40
-    assert pulled[:14] == [
+    assert pulled[:15] == [
         "training.kept_blocks=0",
-        "training.kept_activations=nothing",
+        "training.kept_activations=attention",
+        "model.checkpoint_offloading=true",
         "model.layer_offloading=0.3",
         "model.layer_offloading=0.6",
         "model.layer_offloading=1",
-        "quantization.transformer=float8",
-        "model.checkpoint_offloading=true",
         "model.feed_forward_chunks=4",
         "model.feed_forward_chunks=16",
+        "training.kept_activations=nothing",
+        "quantization.transformer=float8",
         "quantization.transformer=nf4",
         "training.batch_size=1",
         "datasets.num_frames=9",
@@ -86,10 +87,18 @@ def test_each_kind_of_work_has_its_own_levers():
 
 
 def test_the_advice_says_what_the_run_can_go_on_with_and_what_needs_a_new_one():
-    offloaded = settings(model={"layer_offloading": 1.0}, training={"kept_activations": "nothing"})
+    offloaded = settings(
+        model={"layer_offloading": 1.0, "checkpoint_offloading": True, "feed_forward_chunks": 16},
+        training={"kept_activations": "nothing"},
+    )
     words = advice(levers(Doing.BACKWARD, offloaded))
     assert words.startswith("Start a new run with --set quantization.transformer=float8")
-    assert "or resume this one with --set model.checkpoint_offloading=true" in words
     assert advice(levers(Doing.BACKWARD, settings())).startswith(
-        "Resume with --set training.kept_activations=nothing"
+        "Resume with --set model.checkpoint_offloading=true"
     )
+
+
+def test_whatever_a_run_can_go_on_with_comes_before_what_needs_a_new_one():
+    for doing in Doing:
+        resumes = [lever.resumes for lever in levers(doing, settings(training={"kept_blocks": 2}))]
+        assert resumes == sorted(resumes, reverse=True), doing
