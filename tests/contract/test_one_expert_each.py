@@ -13,10 +13,14 @@ from tests.jobs import preview_row, small_job
 from tests.processes import events_of, go, steps_of, trainer, wait_for
 from tests.troubled_trainer import TROUBLE
 from trainer.model.miniature import build_miniature
-from trainer.protocol.commands import Stop
+from trainer.output.checkpoint import load_checkpoint
+from trainer.protocol.commands import Pause, PreviewNow, SaveNow, SetLearningRate, Stop, Unpause
 from trainer.protocol.events import (
+    CheckpointSaved,
     Event,
     Hello,
+    Paused,
+    PreviewSaved,
     RunFailed,
     RunFinished,
     StepDone,
@@ -176,6 +180,44 @@ def test_a_stop_from_outside_leaves_one_whole_checkpoint_of_one_step(tmp_path, b
     assert [step.step for step in steps_of(run)] == list(range(1, finished.step + 1))
 
     assert_same(run, in_one_process(tmp_path / "one", job, stop_at=finished.step), finished.step)
+
+
+@pytest.mark.slow
+def test_every_command_is_obeyed_by_both(tmp_path, base):
+    sample = {"rows": (preview_row(),), "every": 0, "steps": 2}
+    sections = {"save": {"every": 100_000, "keep": 100}, "sample": sample}
+    job = job_of(tmp_path / "data", base, training={"steps": 100_000}, **sections)
+    write_json(tmp_path / "job.json", job)
+    run = RunFolder(tmp_path / "run")
+    process = trainer("trainer", "run", tmp_path / "job.json", "--run-dir", run.path)
+
+    def count(kind: type) -> int:
+        return sum(isinstance(event, kind) for event in events_of(run))
+
+    def has_both_at(rate: float) -> bool:
+        return {step.expert for step in steps_of(run) if step.learning_rate == rate} == set(Expert)
+
+    wait_for(process, lambda: count(StepDone) > 4)
+    run.send(SetLearningRate(learning_rate=2e-5))
+    wait_for(process, lambda: has_both_at(2e-5))
+    run.send(SaveNow())
+    wait_for(process, lambda: count(CheckpointSaved) == 1)
+    run.send(PreviewNow())
+    wait_for(process, lambda: count(PreviewSaved) == 1)
+    run.send(Pause())
+    wait_for(process, lambda: count(Paused) == 1)
+    paused_at = count(StepDone)
+    time.sleep(1)
+    assert count(StepDone) == paused_at
+    run.send(Unpause())
+    wait_for(process, lambda: count(StepDone) > paused_at)
+    run.send(Stop())
+    words, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, words
+    steps = [step.step for step in steps_of(run)]
+    assert steps == list(range(1, len(steps) + 1))
+    assert run.checkpoint_steps()[-1] == steps[-1]
+    assert load_checkpoint(run.checkpoint(steps[-1])).learning_rate == 2e-5
 
 
 @pytest.mark.slow
