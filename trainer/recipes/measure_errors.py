@@ -18,6 +18,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.model.block.groups import GROUPS
 from trainer.model.frozen.linear import FrozenLinear
 from trainer.model.frozen.quantizer import Mode, quantized
 from trainer.model.frozen.realistic import (
@@ -32,17 +33,6 @@ from trainer.model.frozen.weights import FrozenWeight, why_no_float8_products
 from trainer.model.lora import LoraSettings, add_lora, lora_parameters
 
 MODES: tuple[Mode, ...] = ("none", "float8", "float8_compute", "nf4", "nf4_recovered")
-
-FUSED = {
-    "attn1.qkv": ("attn1.to_q", "attn1.to_k", "attn1.to_v"),
-    "attn1.out": ("attn1.to_out.0",),
-    "attn2.q": ("attn2.to_q",),
-    "attn2.kv": ("attn2.to_k", "attn2.to_v"),
-    "attn2.out": ("attn2.to_out.0",),
-    "ffn.up": ("ffn.net.0.proj",),
-    "ffn.down": ("ffn.net.2",),
-}
-"""The linears of a block that share an input are stored as one weight."""
 
 _LATENT_SHAPE = (1, 36, 3, 16, 16)
 _TEXT_ROWS = 64
@@ -257,7 +247,7 @@ def _stored(
     """A copy of the model whose blocks' linears are frozen weights, in the computing type."""
     model = _copy(base, plan.dtype)
     for index, block in enumerate(model.blocks):
-        for name, paths in FUSED.items():
+        for name, paths in GROUPS.items():
             # From the base: its weights were not rounded to the computing type.
             linears: list[Any] = [base.blocks[index].get_submodule(path) for path in paths]
             frozen = quantized(
@@ -286,7 +276,7 @@ def _gather(base: WanTransformer3DModel, plan: StackPlan) -> InputStatistics:
     statistics = InputStatistics("")
     model = _copy(base, plan.dtype)
     for index, block in enumerate(model.blocks):
-        for name, paths in FUSED.items():
+        for name, paths in GROUPS.items():
             block.get_submodule(paths[0]).register_forward_pre_hook(_feeder(statistics, f"{index}.{name}"))
     with torch.no_grad():
         for one in range(_CALIBRATION_PASSES):

@@ -11,7 +11,7 @@ from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 
 from trainer.model.block.passes import InRows, joined_down, joined_up, transposed
-from trainer.model.frozen.weights import Float8ComputeWeight, FrozenWeight, Rows, multiply_rows
+from trainer.model.frozen.weights import Float8ComputeWeight, FrozenWeight, Rows
 from trainer.model.lora_layers import ADAPTER
 
 OnInput = Callable[[str, Tensor], None]
@@ -143,9 +143,7 @@ class LinearGroup:
     ) -> Tensor:
         """The gradient of the group's input; `rows` holds the output's, multiplied with the weight's scale."""
         if rows is not None and isinstance(self.weight, Float8ComputeWeight):
-            turned_IO = transposed(self.weight.stored["values"])
-            ones_I = torch.ones(self.weight.in_features, device=turned_IO.device)
-            grad_NI = multiply_rows(rows, turned_IO, ones_I).to(grad_NO.dtype)
+            grad_NI = self.weight.input_gradient_rows(rows, transposed).to(grad_NO.dtype)
         else:
             grad_NI = self.weight.input_gradient(grad_NO)
         if low is None or grad_inner_NR is None:

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.model.frozen.weights import FLOAT8, quantize_rows
+from trainer.model.frozen import weights as frozen_weights
+from trainer.model.frozen.weights import quantize_rows
 
 log = logging.getLogger("trainer")
 
@@ -337,7 +338,5 @@ def joined_up(
     return torch.cat(padded)
 
 
-@Pass
-def transposed(values_OI: Tensor) -> Tensor:
-    """A float8 matrix transposed in memory; as bytes, since compilers know few operations on float8."""
-    return values_OI.view(torch.uint8).t().contiguous().view(FLOAT8)
+transposed = Pass(frozen_weights.transposed)
+"""A float8 matrix transposed in memory."""

@@ -81,7 +81,10 @@ class HardwarePage(Page):
     def choose_file(self) -> None:
         """Ask for one of the experts' files; the trainer finds the other parts around it."""
         chosen, _ = QFileDialog.getOpenFileName(
-            self, "One of the two experts of Wan 2.2 I2V A14B", "", "Weights (*.safetensors);;All files (*)"
+            self,
+            "One of the two experts of Wan 2.2 I2V A14B",
+            "",
+            "Weights (*.safetensors *.pth);;All files (*)",
         )
         if chosen:
             self._set_base(chosen)

@@ -217,7 +217,7 @@ class FileEditor(Editor):
     def _on_choose(self) -> None:
         start = self._path.whole_text if self._clear.isEnabled() else ""
         chosen, _ = QFileDialog.getOpenFileName(
-            self, self.spec.label, start, "Weights (*.safetensors);;All files (*)"
+            self, self.spec.label, start, "Weights (*.safetensors *.pth);;All files (*)"
         )
         if chosen:
             self.take_file(Path(chosen))

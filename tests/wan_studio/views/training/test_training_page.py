@@ -219,7 +219,7 @@ def test_undo_shows_the_old_value_even_while_the_line_has_the_focus(page):
     line.selectAll()
     QTest.keyClicks(line, "300")
     page.session.undo_stack.undo()
-    assert line.text() == "120", "the miniature's"
+    assert line.text() == "400", "the miniature's"
 
 
 def test_a_doubtful_value_is_remarked_on_but_taken(page):
