@@ -83,6 +83,7 @@ def test_two_processes_train_what_one_does_and_one_goes_on_with_their_run(tmp_pa
     assert_close(two, one_process)
 
 
+@pytest.mark.slow  # The default run has the same with an expert on each, in test_one_expert_each.py.
 def test_a_stop_reaches_all_processes_of_torchrun(tmp_path, base):
     job = small_job(tmp_path / "data", base, training={"steps": 100_000}, save={"every": 100_000})
     write_json(tmp_path / "long.json", job)
