@@ -8,7 +8,7 @@ import torch
 from trainer.__main__ import main
 from trainer.protocol.commands import Stop
 from trainer.protocol.run_folder import RunFolder
-from trainer.recipes import optimizer_step
+from trainer.recipes import train_lora as recipe
 
 TROUBLE = "TROUBLE"
 
@@ -29,18 +29,18 @@ def happen(what: str, run: RunFolder) -> None:
 def install() -> None:
     """Have it happen."""
     expert, what = os.environ[TROUBLE].split("/")
-    take = optimizer_step.backward_micro_batch
+    take = recipe.backward_micro_batch
     passes = 0
 
     def backward(parts, own, *arguments, **named):
         nonlocal passes
         passes += own.value == expert
         if passes == 3 and own.value == expert:
-            with optimizer_step.watching_memory(optimizer_step.MemoryWork(optimizer_step.Doing.FORWARD)):
+            with recipe.watching_memory(recipe.MemoryWork(recipe.Doing.FORWARD)):
                 happen(what, parts.context.run)
         return take(parts, own, *arguments, **named)
 
-    optimizer_step.backward_micro_batch = backward
+    recipe.backward_micro_batch = backward
 
 
 if __name__ == "__main__":

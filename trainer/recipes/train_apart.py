@@ -12,11 +12,11 @@ its own steps pass the step that this is due at, without waiting. The first proc
 run that has any loads the second expert there too, which waits in RAM and wears the LoRA handed over last.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from trainer.protocol.events import Phase
+from trainer.protocol.events import Phase, StepDone
 from trainer.protocol.job import Expert
-from trainer.recipes.optimizer_step import take_optimizer_step
 from trainer.recipes.parts import Parts, averaged, change_learning_rate, show_lora
 from trainer.recipes.upkeep import ExpertState, expert_state, is_due, pause, preview, save
 from trainer.recipes.validate import validate
@@ -47,8 +47,18 @@ def agreed_step(arrivals: list[Arrival], due: int) -> int:
     return max(one.passed for one in arrivals) if arrivals[0].asked else due
 
 
-def train_apart(parts: Parts, pair: Pair, first_step: int) -> int:
+TakeStep = Callable[[Parts, int], StepDone]
+"""Takes one optimizer step, of that number from 0."""
+
+
+def train_apart(parts: Parts, pair: Pair, first_step: int, take_step: TakeStep) -> int:
     """Take this process's steps until all are done or a stop arrives; returns the steps that both have done.
+
+    Args:
+        parts: This process's.
+        pair: What ties it to the other.
+        first_step: Optimizer steps that are done.
+        take_step: The recipe's.
 
     Raises:
         MemoryRanOutError: the GPU's memory did not suffice; what was saved before is what is kept.
@@ -56,7 +66,7 @@ def train_apart(parts: Parts, pair: Pair, first_step: int) -> int:
         OtherLostError: the other process is gone.
         FirstHasEndedError: the first process has stopped or failed, and has said so itself.
     """
-    walk = Walk(parts, pair, first_step)
+    walk = Walk(parts, pair, first_step, take_step)
     with parts.context.reporter.phase(Phase.TRAINING, parts.turns.total_steps, "steps") as report:
         report.progress(first_step)
         while walk.done < parts.turns.total_steps:
@@ -74,8 +84,9 @@ class Walk:
         done: Optimizer steps that both have done.
     """
 
-    def __init__(self, parts: Parts, pair: Pair, first_step: int) -> None:
+    def __init__(self, parts: Parts, pair: Pair, first_step: int, take_step: TakeStep) -> None:
         self._parts = parts
+        self._take_step = take_step
         self._pair = pair
         self.done = first_step
         self._passed = first_step
@@ -147,7 +158,7 @@ class Walk:
 
     def _take(self, step: int) -> None:
         self._validate_up_to(step)
-        told = take_optimizer_step(self._parts, step)
+        told = self._take_step(self._parts, step)
         self._passed = step + 1
         self._parts.context.reporter.say(told)
 

@@ -3,28 +3,36 @@
 1. open the base and the newest checkpoint, 2. cache prompts and clips, 3. load the experts and put
 LoRAs on them, 4. step: one expert's turn at a time, each on timesteps of its own side of the
 boundary, 5. save, validate and preview when due or asked, 6. end. Where two processes share out the experts,
-`train_apart` has 4 and 5.
+`train_apart` has 5.
 
 Everything random is a function of the job's seed and the step, so a resumed run repeats what an
 uninterrupted one would have done; on a CPU, to the bit.
 """
 
 import os
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from trainer.model.lora import lora_disabled, lora_dropout, lora_strength
 from trainer.model.lora_weights import start_from
+from trainer.objective.guidance import differential_guidance_target
+from trainer.objective.losses import item_losses
 from trainer.objective.turns import ExpertTurns
 from trainer.output.checkpoint import TrainingState, newest_checkpoint
 from trainer.output.lora_file import read_lora_file
-from trainer.protocol.events import Hello, Phase, RunFinished
+from trainer.protocol.events import Hello, Phase, RunFinished, StepDone
 from trainer.protocol.job import PROTOCOL_VERSION, Expert, JobSpec
 from trainer.protocol.run_folder import RunFolder
-from trainer.recipes.memory_advice import advised
-from trainer.recipes.optimizer_step import take_optimizer_step
+from trainer.recipes.draws import Draw, Place
+from trainer.recipes.memory_advice import advised, work_on
 from trainer.recipes.parts import Parts, averaged, change_learning_rate, prepare, restore, turns_of
 from trainer.recipes.run_context import RunContext, open_context
+from trainer.recipes.step_numbers import StepLosses, joined, read_numbers, step_done
 from trainer.recipes.train_apart import train_apart
 from trainer.recipes.upkeep import is_due, pause, preview, save
 from trainer.recipes.validate import validate
@@ -37,8 +45,8 @@ from trainer.runtime.distributed import (
     join_team,
     leave_team,
 )
-from trainer.runtime.optim import drop_gradients
-from trainer.runtime.out_of_memory import Doing, MemoryRanOutError
+from trainer.runtime.optim import drop_gradients, set_learning_rate, take_step
+from trainer.runtime.out_of_memory import Doing, MemoryRanOutError, MemoryWork, watching_memory
 from trainer.runtime.pair import Pair, SecondControl
 from trainer.runtime.reporter import Reporter
 from trainer.runtime.version import TRAINER_VERSION
@@ -122,7 +130,7 @@ def train_from(context: RunContext, turns: ExpertTurns, saved: TrainingState | N
             else:
                 start(parts)
             if context.pair is not None:
-                return train_apart(parts, context.pair, parts.done_step)
+                return train_apart(parts, context.pair, parts.done_step, take_optimizer_step)
             return train(parts, parts.done_step)
 
 
@@ -175,6 +183,119 @@ def train(parts: Parts, first_step: int) -> int:
             if control.stop:
                 return done
     return total
+
+
+def take_optimizer_step(parts: Parts, step: int) -> StepDone:
+    """The whole of an optimizer step of the expert whose turn it is; returns what is to be said of it.
+
+    Raises:
+        MemoryRanOutError: the GPU's memory did not suffice.
+    """
+    began = time.perf_counter()
+    job, team, turns = parts.context.job, parts.context.team, parts.turns
+    expert = turns.expert_at(step)
+    learner = parts.learners[expert]
+    rate = learner.learning_rate * learner.schedule.factor(turns.steps_taken(expert, step))
+    set_learning_rate(learner.optimizer, rate)
+    losses = accumulate_gradient_together(parts, expert, step)
+    following = turns.step_from(step + 1, parts.learners)
+    if following is not None:
+        parts.served.announce(turns.expert_at(following))
+    with watching_memory(MemoryWork(Doing.UPDATE, step + 1, expert)):
+        grad_norm = take_step(learner.optimizer, learner.parameters, job.training.max_grad_norm)
+        if learner.average is not None:
+            learner.average.update()
+    parts.done_step = step + 1
+    # Only now, with the whole step on its way, may the host wait for the device.
+    numbers = joined(team.gather(read_numbers(losses, grad_norm)), job.training.batch_size)
+    parts.pace.step_seconds.append(time.perf_counter() - began)
+    return step_done(parts, step + 1, numbers, rate)
+
+
+def accumulate_gradient_together(parts: Parts, expert: Expert, step: int) -> StepLosses:
+    """The gradient of a whole step, each process doing its part of the micro-batches.
+
+    Raises:
+        MemoryRanOutError: in one of the processes, and so in each of them.
+    """
+    team = parts.context.team
+    losses, failure = None, None
+    try:
+        losses = accumulate_gradient(parts, expert, step)
+    except MemoryRanOutError as ran_out:
+        failure = ran_out
+    team.raise_together(failure)
+    assert losses is not None
+    team.sum_gradients(parts.learners[expert].parameters)
+    return losses
+
+
+def accumulate_gradient(parts: Parts, expert: Expert, step: int) -> StepLosses:
+    """Forward and backward of this process's micro-batches of one optimizer step."""
+    team = parts.context.team
+    found = [
+        backward_micro_batch(parts, expert, Place(step, micro), share=1.0 / parts.micro_batches)
+        for micro in range(team.rank, parts.micro_batches, team.size)
+    ]
+    return StepLosses(
+        timesteps=[t for losses in found for t in losses.timesteps],
+        plain_B=[loss_B for losses in found for loss_B in losses.plain_B],
+        preservation=[values for losses in found for values in losses.preservation],
+    )
+
+
+def backward_micro_batch(parts: Parts, expert: Expert, place: Place, share: float) -> StepLosses:
+    """One batch: noised, predicted and compared; adds `share` of the gradient."""
+    job, training = parts.context.job, parts.context.job.training
+    draw = parts.draws.take(place).on(parts.context.device)
+    forward = work_on(Doing.FORWARD, draw.items, expert, place.step + 1)
+    backward = work_on(Doing.BACKWARD, draw.items, expert, place.step + 1)
+
+    def predict(text_BLD: Tensor) -> Tensor:
+        return parts.experts.predict(
+            expert, draw.noisy_BCTHW, draw.condition_BCTHW, draw.timesteps_B, text_BLD
+        )
+
+    # The backward passes are inside, for checkpointing computes the forward pass again.
+    transformer = parts.experts.transformer(expert)
+    with lora_strength(transformer, draw.lora_strength), lora_dropout(transformer, draw.dropout_seed):
+        with watching_memory(forward):
+            predicted_BCTHW = predict(draw.text_BLD)
+            plain_B = item_losses(predicted_BCTHW, draw.target_BCTHW, training.loss, training.huber_delta)
+            losses_B = plain_B
+            if job.advanced.differential_guidance:
+                pushed = differential_guidance_target(
+                    predicted_BCTHW, draw.target_BCTHW, job.advanced.differential_guidance_scale
+                )
+                losses_B = item_losses(predicted_BCTHW, pushed, training.loss, training.huber_delta)
+        with watching_memory(backward):
+            ((losses_B * draw.loss_weight_B).mean() * share).backward()
+        del predicted_BCTHW, losses_B
+        with watching_memory(backward):
+            preserved = backward_preservation(parts, expert, draw, predict, share)
+    return StepLosses(draw.timesteps, [plain_B.detach()], [preserved] if preserved else [])
+
+
+def backward_preservation(
+    parts: Parts, expert: Expert, draw: Draw, predict: Callable[[Tensor], Tensor], share: float
+) -> list[Tensor]:
+    """Hold the LoRA's output to the base's for prompts that it should not change, at the same noise.
+
+    A backward pass of its own, after the main one has freed its graph: the gradients add up to those of
+    the joint loss, and the peak of memory is that of one pass.
+
+    Returns:
+        The loss of each thing to preserve, before its multiplier; often none.
+    """
+    multiplier = parts.context.job.training.preservation_multiplier
+    values: list[Tensor] = []
+    for text_BLD in draw.preserved_BLD:
+        with torch.no_grad(), lora_disabled(parts.experts.transformer(expert)):
+            before_BCTHW = predict(text_BLD)
+        loss = item_losses(predict(text_BLD), before_BCTHW).mean()
+        (loss * multiplier * share).backward()
+        values.append(loss.detach())
+    return values
 
 
 def is_anything_due(parts: Parts, done: int, *, last: bool) -> bool:

@@ -8,7 +8,6 @@ from tests.jobs import small_job
 from trainer.data.tensor_cache import CacheMissError
 from trainer.protocol.job import Expert
 from trainer.protocol.run_folder import RunFolder
-from trainer.recipes import optimizer_step
 from trainer.recipes import train_lora as recipe
 from trainer.recipes.draws import Place
 from trainer.runtime.control import Control
@@ -67,9 +66,9 @@ def test_nothing_in_a_step_waits_for_a_number(parts_of):
         job={"trigger": "orbit"},
     )
     with parts.draws, NoWaiting():
-        losses = optimizer_step.accumulate_gradient(parts, Expert.HIGH, 0)
+        losses = recipe.accumulate_gradient(parts, Expert.HIGH, 0)
         with pytest.raises(AssertionError, match="waits in tolist"):
-            optimizer_step.read_numbers(losses, torch.zeros(()))
+            recipe.read_numbers(losses, torch.zeros(()))
 
 
 def test_a_missing_cached_file_is_told_when_its_batch_is_due(parts_of):
@@ -77,7 +76,7 @@ def test_a_missing_cached_file_is_told_when_its_batch_is_due(parts_of):
     for path in parts.context.cache.folder.glob("latents-*"):
         path.unlink()
     with parts.draws, pytest.raises(CacheMissError):
-        optimizer_step.accumulate_gradient(parts, Expert.HIGH, 0)
+        recipe.accumulate_gradient(parts, Expert.HIGH, 0)
 
 
 @pytest.mark.gpu
@@ -86,12 +85,12 @@ def test_a_gpus_step_synchronises_nowhere(parts_of):
     learner = parts.learners[Expert.HIGH]
     with parts.draws:
         # The first step may: it chooses kernels and makes the optimizer's state.
-        optimizer_step.accumulate_gradient(parts, Expert.HIGH, 0)
+        recipe.accumulate_gradient(parts, Expert.HIGH, 0)
         take_step(learner.optimizer, learner.parameters, 1.0)
         torch.cuda.set_sync_debug_mode("error")
         try:
-            losses = optimizer_step.accumulate_gradient(parts, Expert.HIGH, 1)
+            losses = recipe.accumulate_gradient(parts, Expert.HIGH, 1)
             norm = take_step(learner.optimizer, learner.parameters, 1.0)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    assert len(optimizer_step.read_numbers(losses, norm).plain) == 2
+    assert len(recipe.read_numbers(losses, norm).plain) == 2

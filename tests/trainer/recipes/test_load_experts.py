@@ -21,7 +21,7 @@ from trainer.protocol.commands import Stop
 from trainer.protocol.events import PreviewSaved, StepDone, Warned
 from trainer.protocol.job import Expert, JobSpec
 from trainer.protocol.run_folder import EventReader, RunFolder
-from trainer.recipes import input_statistics, load_experts, optimizer_step
+from trainer.recipes import input_statistics, load_experts
 from trainer.recipes import train_lora as recipe
 from trainer.recipes.cache_dataset import cache_prompts
 from trainer.recipes.input_statistics import STATISTICS_FOLDER
@@ -80,8 +80,8 @@ class Opened:
             parameter.grad = None
             generator = torch.Generator().manual_seed(seed)
             torch.nn.init.normal_(parameter, std=0.1, generator=generator)
-        losses = optimizer_step.accumulate_gradient(self.parts, expert, number)
-        return optimizer_step.read_numbers(losses, torch.zeros(())).plain, torch.cat(
+        losses = recipe.accumulate_gradient(self.parts, expert, number)
+        return recipe.read_numbers(losses, torch.zeros(())).plain, torch.cat(
             [one.grad.flatten() for one in parameters]
         )
 
@@ -162,13 +162,13 @@ def test_a_feed_forward_in_parts_changes_nothing_but_the_order_of_sums(job_of, o
 
 def test_a_step_that_was_stopped_in_its_middle_leaves_the_run_as_it_was(job_of, opened, plain, monkeypatch):
     run = opened(job_of(model={"resident_blocks": 0, "checkpoint_offloading": True}))
-    own = optimizer_step.item_losses
+    own = recipe.item_losses
 
     def full(*arguments):
-        monkeypatch.setattr(optimizer_step, "item_losses", own)
+        monkeypatch.setattr(recipe, "item_losses", own)
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(optimizer_step, "item_losses", full)
+    monkeypatch.setattr(recipe, "item_losses", full)
     with pytest.raises(MemoryRanOutError):
         run.step()
     run.parts.served.release()

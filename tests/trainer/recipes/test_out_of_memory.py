@@ -13,7 +13,6 @@ from trainer.protocol.wire import write_json
 from trainer.recipes import (
     cache_dataset,
     load_experts,
-    optimizer_step,
     render_previews,
     train_lora,
     validate,
@@ -99,7 +98,7 @@ def test_a_failing_step_is_named_the_one_before_is_saved_and_a_resume_ends_with_
     with monkeypatch.context() as patch:
         # Two micro-batches a step: the tenth pass is the second of step 5, when half a gradient is made.
         if where == "forward":
-            patch.setattr(optimizer_step, "item_losses", failing(optimizer_step.item_losses, 10))
+            patch.setattr(train_lora, "item_losses", failing(train_lora.item_losses, 10))
         else:
             patch.setattr(torch.Tensor, "backward", failing(torch.Tensor.backward, 10))
         code, events = go(run, job_of())
@@ -147,7 +146,7 @@ def test_a_state_that_is_saved_already_is_not_saved_again(run, job_of, monkeypat
 
 
 def test_a_broken_off_update_is_no_state_to_keep(run, job_of, monkeypatch):
-    monkeypatch.setattr(optimizer_step, "take_step", failing(optimizer_step.take_step, 4))
+    monkeypatch.setattr(train_lora, "take_step", failing(train_lora.take_step, 4))
     code, events = go(run, job_of(save={"every": 2, "dtype": "fp32"}))
     (failed,) = of_type(events, RunFailed)
     assert code == 4

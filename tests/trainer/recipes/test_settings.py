@@ -11,7 +11,7 @@ from trainer.output.checkpoint import load_checkpoint
 from trainer.protocol.events import PreviewSaved, StepDone, ValidationDone, Warned
 from trainer.protocol.job import Expert, JobSpec
 from trainer.protocol.run_folder import EventReader, RunFolder
-from trainer.recipes import draws, optimizer_step, prompts
+from trainer.recipes import draws, prompts
 from trainer.recipes import parts as assembly
 from trainer.recipes import train_lora as recipe
 from trainer.runtime.control import Control
@@ -49,8 +49,8 @@ def gradients(tmp_path):
             for number, parameter in enumerate(parameters):
                 generator = torch.Generator().manual_seed(number)
                 torch.nn.init.normal_(parameter, std=0.1, generator=generator)
-            losses = optimizer_step.accumulate_gradient(parts, expert, step)
-            losses = optimizer_step.read_numbers(losses, torch.zeros(()))
+            losses = recipe.accumulate_gradient(parts, expert, step)
+            losses = recipe.read_numbers(losses, torch.zeros(()))
             return losses, torch.cat([parameter.grad.flatten() for parameter in parameters]), parts
 
     return of
@@ -83,9 +83,7 @@ def test_a_data_sets_lora_strength_is_the_strength_while_it_trains(job_of, gradi
         for parameter in parts.learners[Expert.LOW].parameters[1::2]:
             parameter.mul_(0.5)
     with lora_strength(parts.experts.transformer(Expert.LOW), 2.0):
-        halved = optimizer_step.backward_micro_batch(
-            parts, Expert.LOW, optimizer_step.Place(10, 0), share=0.0
-        )
+        halved = recipe.backward_micro_batch(parts, Expert.LOW, recipe.Place(10, 0), share=0.0)
     assert halved.plain_B[0].tolist() == pytest.approx(losses.plain, rel=1e-5)
 
 

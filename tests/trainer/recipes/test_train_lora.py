@@ -26,7 +26,6 @@ from trainer.protocol.events import (
 )
 from trainer.protocol.job import Expert, JobSpec
 from trainer.protocol.run_folder import EventReader, RunFolder
-from trainer.recipes import optimizer_step
 from trainer.recipes import render_previews as previews
 from trainer.recipes import train_lora as recipe
 from trainer.runtime.control import Control
@@ -141,8 +140,8 @@ def test_loss_and_gradients_of_a_step_equal_a_straight_line_reference(make_run, 
         # B starts at zero, which would hide A's gradient.
         for number, parameter in enumerate(parts.learners[expert].parameters):
             torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(number))
-        losses = optimizer_step.accumulate_gradient(parts, expert, step)
-        numbers = optimizer_step.read_numbers(losses, torch.zeros(()))
+        losses = recipe.accumulate_gradient(parts, expert, step)
+        numbers = recipe.read_numbers(losses, torch.zeros(()))
         (loss,), (timestep,) = numbers.plain, numbers.timesteps
         expected_loss, expected = reference_step(parts, expert, step)
         got = dict(
@@ -168,11 +167,11 @@ def test_accumulated_gradients_are_the_mean_of_their_batches(make_run):
             recipe.open_context(run.folder, run.job, choose_device(None), reporter, control),
             recipe.turns_of(run.job),
         )
-        optimizer_step.accumulate_gradient(parts, Expert.HIGH, 0)
+        recipe.accumulate_gradient(parts, Expert.HIGH, 0)
         accumulated = parts.learners[Expert.HIGH].parameters[1].grad.clone()
         for micro in range(3):
             parts.learners[Expert.HIGH].optimizer.zero_grad()
-            optimizer_step.backward_micro_batch(parts, Expert.HIGH, optimizer_step.Place(0, micro), share=1.0)
+            recipe.backward_micro_batch(parts, Expert.HIGH, recipe.Place(0, micro), share=1.0)
             gradients.append(parts.learners[Expert.HIGH].parameters[1].grad.clone())
     assert single.job.training.gradient_accumulation == 1
     torch.testing.assert_close(accumulated, torch.stack(gradients).mean(0))
