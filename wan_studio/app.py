@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QApplication
 
 from wan_studio import __version__
 from wan_studio.bridge.background import wait_for_background
+from wan_studio.bridge.garbage import GarbageCollector
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.paths import user_data_folder
 from wan_studio.views.main_window import LOG_FILE_NAME, MainWindow
@@ -42,7 +43,9 @@ def run_window(project_folder: Path | None = None) -> int:
         # After the first paint: the window is there before the disk is asked.
         QTimer.singleShot(0, lambda: window.bench.open_project(folder))
     QTimer.singleShot(0, window.bench.hardware.start)
+    garbage = GarbageCollector()
     code = app.exec()
+    garbage.stop()
     wait_for_background()
     return code
 

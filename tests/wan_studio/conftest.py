@@ -1,12 +1,25 @@
 """What the app's tests share: a home of their own, and a trainer that only speaks."""
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
+
+
+@pytest.fixture(autouse=True)
+def collected_between_tests() -> Iterator[None]:
+    """Python collects no garbage within a test: a worker would delete the window's objects on its thread.
+
+    The app has `wan_studio.bridge.garbage` for that.
+    """
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture
