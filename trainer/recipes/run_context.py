@@ -78,7 +78,7 @@ def open_context(
     """
     if job.model.base == MINIATURE and device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         # Its work is so small that threads mostly wait for each other, and on a machine whose cores are
-        # taken they do nothing else: two threads on two busy cores took 18 times as long as one.
+        # taken they do nothing else: then one is many times as fast as two.
         torch.set_num_threads(1)
     base = open_base(job.model)
     config = expert_config(base, Expert.HIGH)
