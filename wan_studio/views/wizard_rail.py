@@ -8,7 +8,7 @@ from wan_studio.domain.checks import Progress, Step, StepState
 from wan_studio.views.page import STEP_TITLES
 from wan_studio.views.theme import GRID, ToneName, icon, numeric_font, tone, tones
 
-WIDTH = 232
+WIDTH = 252
 NARROW_WIDTH = 64
 _ITEM_HEIGHT = 40
 
