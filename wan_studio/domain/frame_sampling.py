@@ -67,6 +67,13 @@ def frames_in(seconds: float) -> int:
     return max(1, math.ceil(seconds * MODEL_FRAMES_PER_SECOND - 1e-6))
 
 
+def longest_window(source: SourceVideo, trim: TrimRange) -> int:
+    """The most frames of a window at real speed, 4n+1; 1 for an image."""
+    if source.is_image or trim.frame_count == 1:
+        return 1
+    return valid_frame_count(frames_in(_range_seconds(source, trim)))
+
+
 def sample_frames(
     source: SourceVideo, trim: TrimRange, num_frames: int, rule: SamplingRule = "real_speed"
 ) -> FrameSample:
