@@ -1,0 +1,47 @@
+"""What had to be measured of the trainer's memory, in one place; everything else follows from shapes.
+
+Measured on an NVIDIA H200 on 2026-11-24 (torch 2.11, cuDNN 9.19, passes compiled), by the cases of
+`tests/wan_studio/domain/recorded/measured_h200.json` that are marked for fitting. "Rows" are counted in
+units of one activation of all tokens: tokens x width x bytes of a number.
+"""
+
+from types import MappingProxyType
+
+GIB = 2**30
+
+BACKWARD_ROWS = MappingProxyType({"nothing": 26.0, "attention": 20.3, "sums": 15.3, "everything": 12.1})
+"""Most activations alive at once in a block's backward pass beside what blocks keep, by what a block keeps,
+where products are computed in float8: inputs, products and gradients both rounded and not."""
+PLAIN_ROWS_SAVED = 1.7
+"""Fewer of them where products are computed as they are stored: nothing lies there in float8 as well."""
+CHUNKED_ROWS_SAVED = 1.2
+"""Fewer where the feed-forward is cut into parts: attention's gradient then needs most."""
+AUTOGRAD_ROWS = 48.0
+"""The same for blocks that autograd computes (DoRA, LoKr, dropout), where a block keeps its input alone."""
+FORWARD_ROWS = 11.0
+"""Activations alive at once in a pass without gradient, of a preview."""
+BLOCKS_IN_FLIGHT = 2
+"""Blocks of which what they keep is on the GPU although it waits in RAM: one computes, one comes."""
+
+STEP_BYTES = round(0.12 * GIB)
+"""Of a step, whatever its size: latents, text, workspaces of products, a transposed weight."""
+RESERVE_BYTES = round(0.3 * GIB)
+RESERVE_ROWS = 3.3
+"""What torch's allocator holds beyond what is allocated at the peak: a part that is always there, and rows."""
+
+CONTEXT_BYTES = round(1.0 * GIB)
+"""CUDA's context, its libraries' code and the compiled passes; torch does not count them."""
+WINDOWS_BYTES = round(0.3 * GIB)
+"""More of it under Windows, whose driver pages memory itself."""
+
+ENCODE_BYTES_PER_PIXEL = 9_000
+DECODE_BYTES_PER_PIXEL = 18_000
+"""Of the VAE while it encodes and decodes, by pixel of a picture: it takes four frames at a time and keeps
+features of the last two at every convolution, so the number of frames does not count."""
+TEXT_WORK_BYTES = round(0.5 * GIB)
+"""Of the text encoder beside its weights, for one caption of 512 tokens."""
+
+PROCESS_RAM_BYTES = round(3.5 * GIB)
+"""RAM of the trainer's process with torch, CUDA and its libraries, without weights."""
+WINDOW_RAM_BYTES = round(0.5 * GIB)
+"""RAM of the app's window beside it."""
