@@ -4,7 +4,7 @@ Weights, LoRA, optimizer and what blocks keep are computed from shapes (`model_s
 beside them is counted in rows of activations, measured once (`memory_constants`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -401,15 +401,19 @@ def disk_use(settings: Settings, work: Workload) -> DiskUse:
     return DiskUse(cache, quantized, round((settings.save.keep + 1) * one))
 
 
-def corrected(forecast: MemoryForecast, factor: float, error: float) -> MemoryForecast:
+def corrected(
+    forecast: MemoryForecast, factor: Callable[[PhaseMemory], float], error: float
+) -> MemoryForecast:
     """The forecast with what torch reserves while training scaled to what this machine has measured.
 
     Args:
         forecast: Computed.
-        factor: Measured bytes over computed ones.
+        factor: Measured bytes over computed ones, of each training phase.
         error: Share by which it may still be off.
     """
-    phases = tuple(_scaled(one, factor) if one.phase is Phase.TRAINING else one for one in forecast.phases)
+    phases = tuple(
+        _scaled(one, factor(one)) if one.phase is Phase.TRAINING else one for one in forecast.phases
+    )
     return replace(forecast, phases=phases, error=error, is_measured=True)
 
 
