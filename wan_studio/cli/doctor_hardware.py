@@ -49,9 +49,9 @@ def _gpu(gpu: GpuSnapshot) -> Iterator[Finding]:
     if link is not None:
         yield link
     if gpu.drives_display:
-        yield Finding(topic, Verdict.OK, "a screen is attached: the desktop takes a part of its VRAM")
+        yield Finding(topic, Verdict.OK, "it drives a display: the desktop takes a part of its VRAM")
     elif gpu.drives_display is not None:
-        yield Finding(topic, Verdict.OK, "no screen is attached: all of it is for training")
+        yield Finding(topic, Verdict.OK, "it drives no display")
     yield _users(topic, gpu)
 
 

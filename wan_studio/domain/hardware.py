@@ -114,7 +114,7 @@ class GpuSnapshot:
         pcie_max_generation: The most that this card and this slot can do together.
         pcie_width: Lanes now, 1..16.
         capability: Compute capability, e.g. (8, 9).
-        drives_display: Whether a screen is connected or a desktop runs on it.
+        drives_display: Whether a desktop runs on it and holds memory.
         is_wddm: Whether Windows manages its memory; programs' shares are then not known.
     """
 

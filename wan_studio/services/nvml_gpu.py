@@ -121,9 +121,9 @@ class GpuReader:
         return frozenset(reason for bit, reason in _REASON_BITS.items() if int(bits) & bit)
 
     def _ask_display(self) -> bool | None:
-        answers = (self._ask("nvmlDeviceGetDisplayActive"), self._ask("nvmlDeviceGetDisplayMode"))
-        told = [bool(one) for one in answers if one is not None]
-        return any(told) if told else None
+        # Not nvmlDeviceGetDisplayMode, "is a monitor connected": an H200, which has no connector, says yes.
+        active = self._ask("nvmlDeviceGetDisplayActive")
+        return None if active is None else bool(active)
 
     def _ask_processes(self) -> tuple[GpuProcess, ...] | None:
         lists = (
