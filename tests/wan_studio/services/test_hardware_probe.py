@@ -132,7 +132,7 @@ def test_wsl_is_told_by_the_name_of_its_kernel():
 
 @pytest.mark.parametrize("moment", ["idle", "at work"])
 def test_a_sample_costs_less_than_a_hundredth_of_a_second_of_the_processor(tmp_path, moment):
-    nvml, folders = ReplayedNvml(moment), {use: tmp_path for use in DiskUse}
+    nvml, folders = ReplayedNvml(moment), dict.fromkeys(DiskUse, tmp_path)
     probe = HardwareProbe(nvml)
     probe.snapshot(folders)
     nvml.milliseconds = 0.0
