@@ -130,9 +130,12 @@ def alerts_of(
     """
     found: list[Alert] = []
     for gpu in snapshot.gpus:
+        if not gpu.is_ready:
+            # It tells little, and nothing trains on it.
+            found += _unusable(gpu)
+            continue
         earlier = [one for past in before[-HELD_SAMPLES:] for one in past.gpus if one.uuid == gpu.uuid]
         alerts = (
-            _unusable(gpu),
             _heat(gpu, earlier),
             _throttling(gpu, earlier),
             _taken(gpu, earlier, training),
@@ -142,7 +145,7 @@ def alerts_of(
     return tuple(sorted(found, key=lambda alert: alert.level is not AlertLevel.PROBLEM))
 
 
-def _unusable(gpu: GpuSnapshot) -> Alert | None:
+def _unusable(gpu: GpuSnapshot) -> list[Alert]:
     # MIG and permissions are how somebody set the machine up; these happen to it.
     shorts = {
         GpuState.LOST: "GPU lost",
@@ -151,8 +154,8 @@ def _unusable(gpu: GpuSnapshot) -> Alert | None:
     }
     short = shorts.get(gpu.state)
     if short is None:
-        return None
-    return Alert(AlertKind.GPU_UNUSABLE, AlertLevel.PROBLEM, gpu.index, short, *gpu.words)
+        return []
+    return [Alert(AlertKind.GPU_UNUSABLE, AlertLevel.PROBLEM, gpu.index, short, *gpu.words)]
 
 
 def _heat(gpu: GpuSnapshot, earlier: Sequence[GpuSnapshot]) -> Alert | None:
@@ -160,7 +163,8 @@ def _heat(gpu: GpuSnapshot, earlier: Sequence[GpuSnapshot]) -> Alert | None:
     is_slowed = any(_reasons(one) & THERMAL_REASONS for one in shots)
     if not is_slowed and not any(_is_near_limit(one) for one in shots):
         return None
-    heat = "" if gpu.temperature_celsius is None else f" {gpu.temperature_celsius} °C"
+    told = [one.temperature_celsius for one in shots if one.temperature_celsius is not None]
+    heat = f" {told[-1]} °C" if told else ""
     limit = "" if gpu.slowdown_celsius is None else f", and slows itself down at {gpu.slowdown_celsius} °C"
     is_severe = any(ThrottleReason.HARDWARE_THERMAL in _reasons(one) for one in shots)
     if is_slowed:

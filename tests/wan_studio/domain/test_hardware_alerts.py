@@ -62,6 +62,15 @@ def test_heat_is_told_of_until_it_was_gone_for_a_while():
     assert alerts_of(COOL, [hot, *[COOL] * HELD_SAMPLES]) == ()
 
 
+def test_a_hot_card_that_is_lost_is_told_as_lost_alone_and_one_that_skips_a_figure_as_hot():
+    hot = machine(card(temperature_celsius=88))
+    assert kinds(alerts_of(machine(card(state=GpuState.LOST, temperature_celsius=None)), [hot])) == [
+        AlertKind.GPU_UNUSABLE
+    ]
+    (alert,) = alerts_of(machine(card(temperature_celsius=None)), [hot])
+    assert alert.short == "GPU hot 88 °C"
+
+
 def test_vram_that_another_program_holds_is_told_with_its_name():
     used = machine(
         card(vram_used_bytes=5 * GIB, processes=(program(42, "blender", 4.5), program(9, "gnome-shell", 0.3)))
@@ -135,7 +144,7 @@ def test_a_lost_gpu_stands_before_a_warm_one():
 
 
 def test_a_gpu_that_somebody_split_is_no_alert():
-    assert alerts_of(machine(card(state=GpuState.SPLIT))) == ()
+    assert alerts_of(machine(card(state=GpuState.SPLIT, vram_used_bytes=20 * GIB))) == ()
 
 
 def test_the_usual_pace_is_the_median_and_needs_a_few_steps():
