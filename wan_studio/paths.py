@@ -30,6 +30,15 @@ def default_projects_folder() -> Path:
     return Path(home) / "projects" if home else platformdirs.user_documents_path() / "Wan Studio"
 
 
+def model_downloads_folder() -> Path:
+    """Where models of the Hugging Face Hub are kept, by the Hub's own rules; not made here."""
+    direct, home = os.environ.get("HF_HUB_CACHE"), os.environ.get("HF_HOME")
+    if direct:
+        return Path(direct).expanduser()
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return (Path(home) if home else caches / "huggingface").expanduser() / "hub"
+
+
 def resource(relative: str) -> Path:
     """A file or folder that ships with the program, e.g. ``presets/motion.toml``.
 

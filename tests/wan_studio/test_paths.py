@@ -1,4 +1,5 @@
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +46,15 @@ def test_one_variable_moves_all_of_the_users_folders(home):
     assert len(folders) == 3
     assert all(folder.parent == home for folder in folders)
     assert not home.exists()
+
+
+def test_models_of_the_hub_lie_where_the_hub_itself_puts_them(monkeypatch, tmp_path):
+    for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert paths.model_downloads_folder() == Path("~/.cache/huggingface/hub").expanduser()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert paths.model_downloads_folder() == tmp_path / "cache" / "huggingface" / "hub"
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    assert paths.model_downloads_folder() == tmp_path / "home" / "hub"
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert paths.model_downloads_folder() == tmp_path / "hub"

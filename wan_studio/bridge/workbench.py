@@ -7,14 +7,17 @@ from pathlib import Path
 import msgspec
 from PySide6.QtCore import QObject, Signal
 
+from trainer.protocol.base_names import is_hub_name
+from trainer.protocol.job import MINIATURE
 from wan_studio.bridge.background import ProgressRelay, run_in_background
 from wan_studio.bridge.clip_library import ClipLibrary
 from wan_studio.bridge.hardware_monitor import HardwareMonitor
 from wan_studio.bridge.project_session import ProjectSession
 from wan_studio.bridge.run_desk import RunDesk
+from wan_studio.domain.hardware import DiskUse
 from wan_studio.domain.project import Goal, Project
 from wan_studio.errors import AppError
-from wan_studio.paths import default_projects_folder, user_cache_folder
+from wan_studio.paths import default_projects_folder, model_downloads_folder, user_cache_folder
 from wan_studio.services.preset_store import settings_for
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.settings import AppSettings, load_settings, save_settings
@@ -50,9 +53,11 @@ class Workbench(QObject):
         self.session = ProjectSession(self)
         self.library = ClipLibrary(self.session, user_cache_folder() / "posters")
         self.runs = RunDesk(self.session)
-        self.hardware = HardwareMonitor(default_projects_folder(), self)
+        self.hardware = HardwareMonitor(_disk_folders(None, None), self)
         self.session.save_failed.connect(self.error_happened)
         self.runs.failed.connect(self.error_happened)
+        self.runs.state_changed.connect(self.hardware.watch_training)
+        self.session.project_changed.connect(self._renew_disk_folders)
 
     def open_project(self, folder: Path) -> None:
         """Load and show a project."""
@@ -141,6 +146,10 @@ class Workbench(QObject):
         self.runs.stop_watching()
         self.session.save_now()
 
+    def _renew_disk_folders(self) -> None:
+        if self.session.is_open:
+            self.hardware.set_folders(_disk_folders(self.session.store, self.session.project))
+
     def _open_when_done(self, what: str, work: Callable[[], tuple[ProjectStore, Project]]) -> None:
         self.busy_changed.emit(what)
 
@@ -149,7 +158,6 @@ class Workbench(QObject):
             store, project = opened
             self.remember(self.settings.with_recent_project(store.folder))
             self.recent_changed.emit()
-            self.hardware.set_folder(store.folder)
             self.session.open(store, project)
 
         def on_error(error: Exception) -> None:
@@ -157,3 +165,15 @@ class Workbench(QObject):
             self.error_happened.emit(error)
 
         run_in_background(work, on_done, on_error, urgent=True)
+
+
+def _disk_folders(store: ProjectStore | None, project: Project | None) -> dict[DiskUse, Path]:
+    """Where runs, caches and the base model lie or will lie."""
+    base = MINIATURE if project is None else project.settings.model.base
+    is_local = base != MINIATURE and not is_hub_name(base)
+    projects = default_projects_folder()
+    return {
+        DiskUse.RUNS: projects if store is None else store.runs_folder,
+        DiskUse.CACHE: projects if store is None else store.cache_folder,
+        DiskUse.MODELS: Path(base) if is_local else model_downloads_folder(),
+    }

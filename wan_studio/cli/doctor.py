@@ -8,18 +8,18 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from wan_studio import __version__
 from wan_studio.cli.console import EXIT_DONE, EXIT_FAILED, say
 from wan_studio.cli.display import display_problem
-from wan_studio.paths import default_projects_folder, resource, user_data_folder
-from wan_studio.services.hardware_probe import HardwareProbe, HardwareSnapshot
+from wan_studio.cli.doctor_hardware import hardware_findings
+from wan_studio.cli.finding import Finding, Verdict
+from wan_studio.domain.hardware import DiskUse
+from wan_studio.paths import default_projects_folder, model_downloads_folder, resource, user_data_folder
+from wan_studio.services.hardware_probe import HardwareProbe
 from wan_studio.services.trainer_runtime import TrainerMissingError, find_trainer_python
 
-_GIB = 1024**3
 _APP_PACKAGES = ("PySide6-Essentials", "pyqtgraph", "av", "numpy", "msgspec")
 _TRAINER_PACKAGES = (
     "torch",
@@ -45,29 +45,6 @@ _QT_LIBRARIES = (
 _INSTALL = "Install what is missing with: python3 packaging/bootstrap.py run"
 
 
-class Verdict(StrEnum):
-    """What a finding means."""
-
-    OK = "ok"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report.
-
-    Attributes:
-        stops_training: Whether nothing can be trained until it is mended.
-    """
-
-    topic: str
-    verdict: Verdict
-    text: str
-    hint: str = ""
-    stops_training: bool = False
-
-
 def run_doctor() -> int:
     """Print the findings; returns 0 when training is possible on this machine, else 1."""
     findings = list(examine())
@@ -90,10 +67,13 @@ def examine() -> Iterator[Finding]:
     yield _packages("Trainer packages", _TRAINER_PACKAGES, stops_training=True)
     yield _trainer()
     yield _shipped_files()
-    snapshot = HardwareProbe().snapshot(default_projects_folder())
-    yield from _gpus(snapshot)
-    yield _ram(snapshot)
-    yield _disk(snapshot)
+    projects = default_projects_folder()
+    folders = {
+        DiskUse.RUNS: projects,
+        DiskUse.CACHE: projects,
+        DiskUse.MODELS: model_downloads_folder(),
+    }
+    yield from hardware_findings(HardwareProbe().snapshot(folders))
     yield _writable("Data folder", user_data_folder())
     yield _writable("Projects folder", default_projects_folder())
     yield from _window()
@@ -154,44 +134,6 @@ def _shipped_files() -> Finding:
             stops_training=True,
         )
     return Finding("Shipped files", Verdict.OK, "presets and the miniature model are there")
-
-
-def _gpus(snapshot: HardwareSnapshot) -> Iterator[Finding]:
-    for gpu in snapshot.gpus:
-        free = (gpu.vram_total_bytes - gpu.vram_used_bytes) / _GIB
-        text = f"{gpu.name}, {gpu.vram_total_bytes / _GIB:.1f} GiB VRAM, {free:.1f} GiB free"
-        yield Finding(f"GPU {gpu.index}", Verdict.OK, text)
-    if not snapshot.gpus:
-        yield Finding("GPU", Verdict.WARNING, snapshot.gpu_problem)
-        return
-    try:
-        version = importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        return
-    if "+cpu" in version:
-        yield Finding(
-            "PyTorch", Verdict.WARNING, f"{version} is the CPU build; it cannot use the GPU.", _INSTALL
-        )
-
-
-def _ram(snapshot: HardwareSnapshot) -> Finding:
-    text = f"{snapshot.ram_available_bytes / _GIB:.1f} of {snapshot.ram_total_bytes / _GIB:.1f} GiB available"
-    if snapshot.ram_available_bytes < 2 * _GIB:
-        return Finding("Memory", Verdict.WARNING, text, "Close other programs: the miniature needs 2 GiB.")
-    return Finding("Memory", Verdict.OK, text)
-
-
-def _disk(snapshot: HardwareSnapshot) -> Finding:
-    text = f"{snapshot.disk_free_bytes / _GIB:.1f} GiB free at {default_projects_folder()}"
-    if snapshot.disk_free_bytes < _GIB:
-        return Finding(
-            "Disk", Verdict.PROBLEM, text, "Free some space, or choose another folder.", stops_training=True
-        )
-    if snapshot.disk_free_bytes < 20 * _GIB:
-        return Finding(
-            "Disk", Verdict.WARNING, text, "The demo fits; the real model's caches and files want 20 GiB."
-        )
-    return Finding("Disk", Verdict.OK, text)
 
 
 def _writable(topic: str, folder: Path) -> Finding:

@@ -289,6 +289,12 @@ def process_runs(run: RunFolder) -> bool:
     return _runs(process_record(run))
 
 
+def process_pids(run: RunFolder) -> frozenset[int]:
+    """The processes that train this run or render its previews now, without their children."""
+    records = (process_record(run), _read_record(_preview_record_file(run)))
+    return frozenset(record.pid for record in records if record is not None and _runs(record))
+
+
 def kill_run(run: RunFolder) -> bool:
     """End the run's process at once, with its children; True when there was one.
 

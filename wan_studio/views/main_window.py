@@ -206,7 +206,9 @@ class MainWindow(QMainWindow):
         bench = self.bench
         self._rail.step_chosen.connect(self.go_to)
         self._strip.run_clicked.connect(lambda: self.go_to(Step.MONITOR))
+        self._strip.hardware_clicked.connect(lambda: self.go_to(Step.HARDWARE))
         bench.hardware.snapshot_taken.connect(self._strip.show_snapshot)
+        bench.hardware.alerts_changed.connect(self._strip.show_alerts)
         bench.error_happened.connect(self.show_error)
         bench.session.project_opened.connect(self._on_project_opened)
         bench.session.saved_changed.connect(self._renew_saved)
@@ -240,6 +242,7 @@ class MainWindow(QMainWindow):
     def _renew_rail(self) -> None:
         session = self.bench.session
         if session.is_open:
+            self._strip.set_gpu_index(session.project.settings.job.gpu)
             for step, state in step_states(session.project, self.bench.library.facts).items():
                 self._rail.set_state(step, state)
         watched = self.bench.runs.watched

@@ -12,7 +12,8 @@ import pytest
 
 from tests.media import make_video
 from wan_studio.cli import main
-from wan_studio.cli.doctor import Verdict, examine
+from wan_studio.cli.doctor import examine
+from wan_studio.cli.finding import Verdict
 from wan_studio.services import demo_clips
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.services.run_process import kill_run, process_runs

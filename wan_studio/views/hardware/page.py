@@ -18,9 +18,9 @@ from trainer.protocol.base_names import is_hub_name
 from trainer.protocol.job import MINIATURE
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.checks import Step
+from wan_studio.domain.hardware import GpuSnapshot, HardwareSnapshot
 from wan_studio.domain.preset_change import carried_over
 from wan_studio.domain.project import Settings
-from wan_studio.services.hardware_probe import GpuSnapshot, HardwareSnapshot
 from wan_studio.services.preset_store import settings_for
 from wan_studio.undo.edits import edit_project
 from wan_studio.views.hardware.gpu_fields import GPU_FIELDS
@@ -190,18 +190,20 @@ class HardwarePage(Page):
     def _show_snapshot(self, snapshot: HardwareSnapshot) -> None:
         gpu = self._chosen_gpu(snapshot)
         self._gpu_list.setText(
-            "\n".join(f"{one.index}: {one.name}, {gigabytes(one.vram_total_bytes)}" for one in snapshot.gpus)
+            "\n".join(
+                f"{one.index}: {one.label}, {gigabytes(one.vram_total_bytes or 0)}" for one in snapshot.gpus
+            )
         )
         self._gpu_list.setVisible(len(snapshot.gpus) > 1)
         self._gpu_icon.show_icon("cpu" if gpu else "warning-circle", "accent" if gpu else "warn")
-        self._gpu_name.setText(gpu.name if gpu else "No NVIDIA GPU")
+        self._gpu_name.setText(gpu.label if gpu else "No NVIDIA GPU")
         self._gpu_text.setText(_gpu_text(snapshot, gpu))
         if gpu is not None:
-            self._show_meter(
-                "VRAM",
-                gpu.vram_used_bytes / max(gpu.vram_total_bytes, 1),
-                f"{gigabytes(gpu.vram_total_bytes - gpu.vram_used_bytes)} free of {gigabytes(gpu.vram_total_bytes)}",
-            )
+            free, total = gpu.vram_free_bytes, gpu.vram_total_bytes
+            words = "not told by the driver"
+            if free is not None and total is not None:
+                words = f"{gigabytes(free)} free of {gigabytes(total)}"
+            self._show_meter("VRAM", gpu.vram_share, words)
             load = gpu.utilization_percent
             self._show_meter(
                 "GPU load", (load or 0) / 100, "not told by the driver" if load is None else f"{load} %"
@@ -221,9 +223,7 @@ class HardwarePage(Page):
 
     def _chosen_gpu(self, snapshot: HardwareSnapshot) -> GpuSnapshot | None:
         """The GPU that the project trains on; the first one where there is no such."""
-        number = self.session.project.settings.job.gpu if self.session.is_open else 0
-        first = snapshot.gpus[0] if snapshot.gpus else None
-        return next((gpu for gpu in snapshot.gpus if gpu.index == number), first)
+        return snapshot.gpu_or_first(self.session.project.settings.job.gpu if self.session.is_open else 0)
 
     def _show_meter(self, name: str, share: float, text: str) -> None:
         self._meters[name].set_share(share)
@@ -287,6 +287,8 @@ def _gpu_text(snapshot: HardwareSnapshot, gpu: GpuSnapshot | None) -> str:
             f"{snapshot.gpu_problem} Clips, trims and captions can be prepared here all the same, and the "
             "miniature trains on the CPU."
         )
+    if not gpu.is_ready:
+        return f"{gpu.words.text} {gpu.words.hint}"
     figures = []
     if gpu.temperature_celsius is not None:
         figures.append(f"{gpu.temperature_celsius} °C")

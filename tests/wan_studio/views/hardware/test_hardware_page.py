@@ -6,8 +6,8 @@ from PySide6.QtWidgets import QLineEdit
 
 from wan_studio.bridge.background import wait_for_background
 from wan_studio.bridge.workbench import Workbench
+from wan_studio.domain.hardware import GpuSnapshot, HardwareSnapshot
 from wan_studio.domain.project import Project
-from wan_studio.services.hardware_probe import GpuSnapshot, HardwareSnapshot
 from wan_studio.services.preset_store import settings_for
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.views.hardware.page import HardwarePage
@@ -55,10 +55,8 @@ def test_further_gpus_are_typed_with_commas_and_then_ask_how_they_share(page):
 def test_the_meters_show_the_gpu_that_trains(page):
     snapshot = HardwareSnapshot(
         gpus=(gpu(0, "Display card"), gpu(1, "Training card")),
-        gpu_problem="",
         ram_total_bytes=1,
         ram_available_bytes=1,
-        disk_free_bytes=1,
     )
     page._show_snapshot(snapshot)
     assert page._gpu_name.text() == "Display card"
