@@ -102,6 +102,7 @@ ADA_GEFORCE, ADA = Family((8, 9), 512, 1024, 256), Family((8, 9), 1024, 2048, 25
 HOPPER = Family((9, 0), 4096, 8192, 256)
 BLACKWELL_SERVER, BLACKWELL_ULTRA = Family((10, 0), 8192, 16384, 256), Family((10, 3), 8192, 16384, 256)
 BLACKWELL_GEFORCE, BLACKWELL = Family((12, 0), 512, 1024, 256), Family((12, 0), 1024, 2048, 256)
+BLACKWELL_SPARK = Family((12, 1), 1024, 2048, 256)
 
 _LAPTOP = "NVIDIA's comparison of laptop GPUs: most clock; 8 lanes are assumed, as most laptops have"
 _SHEET = "NVIDIA's datasheet; clock worked out from its tensor rate"
@@ -357,6 +358,8 @@ _TABLE: tuple[tuple[Family, Build, str, tuple[_Row, ...]], ...] = (
             ("RTX PRO 4000 SFF Blackwell", 70, 1337, 24, 432, (5, 8)),
         ),
     ),
+    # Its memory is its processor's too.
+    (BLACKWELL_SPARK, "workstation", _SHEET, (("GB10", 48, 2540, 120, 273, (5, 16)),)),
 )
 
 CARDS: tuple[Card, ...] = tuple(
@@ -408,12 +411,14 @@ def card_like(name: str, total_bytes: int, capability: tuple[int, int] | None) -
         capability: None where it is not known; then one that computes in bf16 is taken.
     """
     wanted: Build = "laptop" if "laptop" in name.lower() else "desktop"
-    known = sorted({card.capability for card in CARDS})
-    newest = max((one for one in known if capability and one <= capability), default=known[0])
-    of_age = [
-        card
-        for card in CARDS
-        if (card.capability == newest if capability else card.capability >= (8, 0) and card.build == wanted)
-    ]
-    alike = [card for card in of_age if card.build == wanted] or of_age
-    return min(alike, key=lambda card: (abs(card.memory_gib * GIB - total_bytes), card.half_tflops))
+    alike = [card for card in CARDS if card.build == wanted]
+    if capability is None:
+        of_age = [card for card in alike if card.capability >= (8, 0)]
+    else:
+        same = [card for card in CARDS if card.capability == capability]
+        # Of a generation that is not here, the newest before it.
+        known = [card.capability for card in alike if card.capability <= capability]
+        newest = max(known, default=CARDS[0].capability)
+        of_age = [card for card in same if card.build == wanted] or same
+        of_age = of_age or [card for card in alike if card.capability == newest] or alike
+    return min(of_age, key=lambda card: (abs(card.memory_gib * GIB - total_bytes), card.half_tflops))

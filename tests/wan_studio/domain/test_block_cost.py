@@ -65,6 +65,24 @@ def test_low_rank_products_by_hand():
     assert work.backward.low_rank == 2 * L * 32 * (D + F) * 3
 
 
+def test_traffic_between_products_pass_by_pass():
+    """What `trainer/model/block/walk.py` reads and writes without LoRA, in tensors of tokens by width; bf16."""
+    wide = F / D
+    norm, sum_and_norm, gated_sum = 1 + 1, 2 + 2, 2 + 1
+    queries_and_keys, cross_query, gelu = 2 + 2, 1 + 1, 2 * wide
+    forward = norm + queries_and_keys + sum_and_norm + cross_query + gated_sum + norm + gelu + gated_sum
+    # The queries of cross-attention are wanted by attention and by its gradient.
+    again = sum_and_norm + 2 * cross_query + gated_sum + norm + gelu + norm + queries_and_keys
+    norm_gradient, gated, gelu_gradient = 3 + 1, 1 + 1, 3 * wide
+    query_gradient, all_queries_gradient = 2 + 1, 2 + 3 + 3
+    gradient = gated + gelu_gradient + norm_gradient
+    gradient += query_gradient + norm_gradient
+    gradient += gated + all_queries_gradient + norm_gradient
+    work = block_work(BlockPlan(shares=tuple((name, 0.0) for name in GROUPS)), L, 1)
+    assert work.forward.traffic == pytest.approx(forward * 2 * L * D)
+    assert work.backward.traffic == pytest.approx((again + gradient) * 2 * L * D)
+
+
 def test_elementwise_traffic_falls_with_what_is_kept():
     traffic = [block_work(BlockPlan(keep=keep), L, 1).backward.traffic for keep in KEEPS]
     assert traffic == sorted(traffic, reverse=True)

@@ -76,6 +76,7 @@ NAMES = [
     ("NVIDIA GH200 480GB", 95.6, "GH200"),
     ("NVIDIA B200", 179.0, "B200"),
     ("NVIDIA B300 SXM6 AC", 275.0, "B300"),
+    ("NVIDIA GB10", 119.7, "GB10"),
     ("RTX 3080 12 GB", 12.0, "RTX 3080"),
     ("rtx4090", 24.0, None),
     ("NVIDIA GeForce RTX 4080 with Max-Q Design", 12.0, None),
@@ -137,6 +138,8 @@ def test_an_unknown_card_is_estimated_from_one_of_its_generation():
 
 def test_a_newer_generation_than_all_is_taken_to_be_like_the_newest():
     assert card_like("NVIDIA GeForce RTX 6090", 32 * GIB, (13, 0)).name == "RTX 5090"
+    assert card_like("NVIDIA H100 64GB HBM2", 64 * GIB, (9, 0)).name == "H100 PCIe"
+    assert card_like("NVIDIA GeForce GTX 1080 Ti", 11 * GIB, (6, 1)).capability == (7, 5)
     assert card_like("NVIDIA GeForce RTX 5085 Laptop GPU", 16 * GIB, (12, 0)).name == "RTX 5080 Laptop"
 
 
