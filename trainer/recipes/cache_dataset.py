@@ -21,9 +21,9 @@ from trainer.errors import TrainerError
 from trainer.model.load import load_text_encoder, load_vae
 from trainer.model.text import TextEncoder, encode_prompts
 from trainer.model.vae import encode_clip, encode_condition
-from trainer.protocol.events import Phase
+from trainer.protocol.events import Phase, WorkMeasured
 from trainer.protocol.job import JobSpec, SampleRow
-from trainer.recipes.memory_advice import work_on
+from trainer.recipes.memory_advice import measured_work, work_on
 from trainer.recipes.prompts import prompts_to_cache
 from trainer.recipes.run_context import RunContext
 from trainer.runtime.device import compute_dtype, release_memory
@@ -55,13 +55,18 @@ def cache_prompts(context: RunContext) -> None:
     ):
         if not missing:
             return
+        # The first prompt's time has the encoder's loading in it.
+        watch = context.meter.begin()
         encoder = open_text_encoder(context)
         for done, prompt in enumerate(missing):
             context.control.raise_if_stopped()
             report.progress(done, prompt)
             (rows_LD,) = encode_prompts(encoder, [prompt])
             store(context, context.text_key(prompt), {TEXT_ROWS: rows_LD.cpu()})
+            context.meter.add(WorkMeasured(work="text"), watch.stop())
+            watch = context.meter.begin()
         report.progress(len(missing))
+        context.meter.tell_news()
         del encoder
         release_memory()
 
@@ -95,8 +100,11 @@ def cache_latents(context: RunContext) -> None:
         for done, item in enumerate(missing):
             context.control.raise_if_stopped()
             report.progress(done, Path(job.clips[item.clip_index].source).name)
+            watch = context.meter.begin()
             with watching_memory(work_on(Doing.CACHING_LATENTS, [item])):
                 cache_clip(context, vae, item)
+            context.meter.add(measured_work("latents", [item]), watch.stop())
+        context.meter.tell_news()
         for done, row in enumerate(rows, start=len(missing)):
             context.control.raise_if_stopped()
             report.progress(done, row.image or Path(job.clips[row.clip].source).name)

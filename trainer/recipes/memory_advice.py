@@ -4,6 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from trainer.data.batches import TrainingItem
+from trainer.protocol.events import Work, WorkMeasured
 from trainer.protocol.job import Expert, JobSpec
 from trainer.protocol.run_folder import RunFolder
 from trainer.runtime.memory_levers import MemorySettings, advice, levers
@@ -60,3 +61,25 @@ def work_on(
     bucket = items[0].bucket
     size = ClipSize(bucket.width, bucket.height, bucket.frames)
     return MemoryWork(doing, step, expert, size, len(items))
+
+
+def measured_work(
+    work: Work,
+    items: list[TrainingItem],
+    expert: Expert | None = None,
+    *,
+    passes: int = 1,
+    preserved: int = 0,
+) -> WorkMeasured:
+    """How a measurement names work on a batch of items, or on one; arguments as for `work_on`."""
+    bucket = items[0].bucket
+    return WorkMeasured(
+        work=work,
+        expert=expert,
+        width=bucket.width,
+        height=bucket.height,
+        frames=bucket.frames,
+        batch=len(items),
+        passes=passes,
+        preserved=preserved,
+    )

@@ -10,6 +10,7 @@ from trainer.errors import TrainerError
 from trainer.protocol.events import (
     Event,
     EventBase,
+    MemoryReport,
     Phase,
     PhaseFinished,
     PhaseProgress,
@@ -49,9 +50,9 @@ class Reporter:
         """Write the events that a full disk kept back, if there is room now."""
         self._writer.catch_up()
 
-    def warn(self, message: str, hint: str = "") -> None:
+    def warn(self, message: str, hint: str = "", memory: MemoryReport | None = None) -> None:
         """Tell the user of something that does not end the run."""
-        self.say(Warned(message=message, hint=hint))
+        self.say(Warned(message=message, hint=hint, memory=memory))
 
     @contextmanager
     def phase(self, phase: Phase, total: int = 0, unit: str = "") -> "Generator[PhaseReport]":
@@ -119,7 +120,12 @@ def failure(error: Exception) -> RunFailed:
     """The event that tells of an error that ends the run."""
     if isinstance(error, TrainerError):
         return RunFailed(
-            kind=error.kind, message=error.message, hint=error.hint, step=error.step, remedy=error.remedy
+            kind=error.kind,
+            message=error.message,
+            hint=error.hint,
+            step=error.step,
+            remedy=error.remedy,
+            memory=error.memory,
         )
     return RunFailed(
         kind="bug",
