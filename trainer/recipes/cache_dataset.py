@@ -4,6 +4,7 @@ What is cached already is left alone, so a stopped run goes on where it was, and
 caption costs only itself. The text encoder and the VAE's encoder are needed here and nowhere later.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -49,23 +50,38 @@ def cache_prompts(context: RunContext) -> None:
     missing = [
         prompt for prompt in prompts_to_cache(context.job) if not context.cache.has(context.text_key(prompt))
     ]
+    encode_all(
+        context,
+        missing,
+        lambda prompt, rows_LD: store(context, context.text_key(prompt), {TEXT_ROWS: rows_LD.cpu()}),
+    )
+
+
+def encode_all(context: RunContext, prompts: list[str], keep: Callable[[str, Tensor], None]) -> None:
+    """Encode prompts, and tell what that takes; the encoder is in memory only meanwhile.
+
+    Args:
+        context: The run.
+        prompts: Without any, no encoder is loaded.
+        keep: Given each prompt with its rows, (L, D).
+    """
     with (
-        context.reporter.phase(Phase.CACHING_TEXT, len(missing), "prompts") as report,
+        context.reporter.phase(Phase.CACHING_TEXT, len(prompts), "prompts") as report,
         watching_memory(MemoryWork(Doing.CACHING_TEXT)),
     ):
-        if not missing:
+        if not prompts:
             return
         # The first prompt's time has the encoder's loading in it.
         watch = context.meter.begin()
         encoder = open_text_encoder(context)
-        for done, prompt in enumerate(missing):
+        for done, prompt in enumerate(prompts):
             context.control.raise_if_stopped()
             report.progress(done, prompt)
             (rows_LD,) = encode_prompts(encoder, [prompt])
-            store(context, context.text_key(prompt), {TEXT_ROWS: rows_LD.cpu()})
+            keep(prompt, rows_LD)
             context.meter.add(WorkMeasured(work="text"), watch.stop())
             watch = context.meter.begin()
-        report.progress(len(missing))
+        report.progress(len(prompts))
         context.meter.tell_news()
         del encoder
         release_memory()

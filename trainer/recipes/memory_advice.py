@@ -19,8 +19,13 @@ from trainer.runtime.out_of_memory import (
 
 
 @contextmanager
-def advised(run: RunFolder, job: JobSpec) -> Generator[None]:
+def advised(run: RunFolder, job: JobSpec, *, has_begun: bool = True) -> Generator[None]:
     """Turn a lack of memory inside into advice.
+
+    Args:
+        run: Where it is done.
+        job: What it is.
+        has_begun: Whether there is a run that could go on, rather than one that is planned.
 
     Raises:
         OutOfMemoryError: with the step that is saved, and what to change.
@@ -32,7 +37,7 @@ def advised(run: RunFolder, job: JobSpec) -> Generator[None]:
         left = levers(ran_out.work.doing, settings_of(job))
         remedy = next((lever.setting for lever in left if lever.resumes), "")
         saved = max(run.checkpoint_steps(), default=0)
-        raise OutOfMemoryError(ran_out, saved, advice(left), remedy) from ran_out
+        raise OutOfMemoryError(ran_out, saved, advice(left, has_begun=has_begun), remedy) from ran_out
 
 
 def settings_of(job: JobSpec) -> MemorySettings:

@@ -141,13 +141,7 @@ def render_previews(
                 # Whoever called sees `control.stop`; what is finished stays.
                 break
             except MemoryRanOutError as ran_out:
-                ran_out.let_go()
-                context.reporter.warn(
-                    f"The preview of row {number + 1} could not be made: {ran_out}",
-                    "Give the row fewer frames or a smaller size; nothing else is affected.",
-                    ran_out.report,
-                )
-                release_memory()
+                go_on_without(context, number, ran_out)
                 continue
             except (TrainerError, RuntimeError, ValueError, OSError) as error:
                 context.reporter.warn(
@@ -169,6 +163,17 @@ def render_previews(
                 )
     release_memory()
     return videos
+
+
+def go_on_without(context: RunContext, number: int, ran_out: MemoryRanOutError) -> None:
+    """Say that memory did not suffice for a row, counted from 0, and give back what its attempt holds."""
+    ran_out.let_go()
+    context.reporter.warn(
+        f"The preview of row {number + 1} could not be made: {ran_out}",
+        "Give the row fewer frames or a smaller size; nothing else is affected.",
+        ran_out.report,
+    )
+    release_memory()
 
 
 def render_row(

@@ -1,6 +1,7 @@
 """What the trainer says: events into the run folder, and a line each into the log."""
 
 import logging
+import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -27,10 +28,11 @@ log = logging.getLogger("trainer")
 
 
 class Reporter:
-    """Writes events; a context manager, since the file is held open."""
+    """Writes events, from any thread; a context manager, since the file is held open."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._writer = EventWriter(folder.events_file)
+        self._lock = threading.Lock()
 
     def __enter__(self) -> "Reporter":
         return self
@@ -38,11 +40,16 @@ class Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """No event can follow."""
         self._writer.close()
 
     def say(self, event: Event) -> None:
         """Write the event; steps and progress stay out of the log, they are many."""
-        self._writer.write(event)
+        with self._lock:
+            self._writer.write(event)
         if not isinstance(event, StepDone | PhaseProgress):
             log.info("%s", _as_line(event))
 

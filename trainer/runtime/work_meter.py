@@ -112,10 +112,11 @@ class WorkMeter:
         """Tell what is new since it was told last.
 
         Args:
-            even_few: Also that of which there are fewer than are needed.
+            even_few: Also that of which there are fewer than are needed, if any beside the first.
         """
         for work, known in self._known.items():
-            if known.count > known.told and (even_few or known.count >= known.least):
+            least = min(known.least, 1) if even_few else known.least
+            if known.count > known.told and known.count >= least:
                 self._tell(work, known)
 
     def _tell(self, work: WorkMeasured, known: _Sums) -> None:
