@@ -159,8 +159,8 @@ def emulate_card(device: torch.device, size_gib: float) -> None:
     if device.type != "cuda":
         return
     total = torch.cuda.get_device_properties(device).total_memory
-    share = min((size_gib - CONTEXT_GIB) * GIB / total, 1.0) if size_gib else 1.0
-    torch.cuda.set_per_process_memory_fraction(share, device)
+    share = (size_gib - CONTEXT_GIB) * GIB / total if size_gib else 1.0
+    torch.cuda.set_per_process_memory_fraction(min(max(share, 0.0), 1.0), device)
 
 
 def release_memory() -> None:

@@ -29,7 +29,7 @@ def quick_stop(run: RunFolder, control: Control, leave: Callable[[], None]) -> G
 
     Args:
         run: Whose commands.
-        control: Told of the stop first.
+        control: Of the work; it answers the command if the work does not.
         leave: Called on another thread when the work does not end by itself; says the last event and ends
             the process. It is never called once the work has ended.
     """
@@ -65,8 +65,9 @@ def quick_stop(run: RunFolder, control: Control, leave: Callable[[], None]) -> G
 def _is_told(run: RunFolder, control: Control, receiver: socket.socket) -> bool:
     """Wait a moment for a signal, and look for a command; the work itself answers it if it can."""
     try:
+        # Not for this thread to set `control.stop`: the handler would take the signal for a second Ctrl+C.
         if any(one in _SIGNALS for one in receiver.recv(64)):
-            control.stop = True
+            return True
     except TimeoutError:
         pass
     except OSError:

@@ -45,6 +45,25 @@ def test_work_that_does_not_look_is_left_after_a_moment_and_the_command_answered
     assert [one.command for one in answers] == ["stop"]
 
 
+def test_the_handler_that_comes_after_the_watcher_does_not_take_it_for_a_second_ctrl_c(
+    run, control, own_signals, monkeypatch
+):
+    asked_to_die, own = [], control._on_signal
+
+    def late(number, frame):
+        # Work that holds the main thread while the watcher looks.
+        time.sleep(0.5)
+        asked_to_die.append(control.stop)
+        own(number, frame)
+
+    monkeypatch.setattr(control, "_on_signal", late)
+    control.listen_to_signals()
+    with quick_stop(run, control, lambda: None):
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.1)
+    assert asked_to_die == [False]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a process cannot send itself these there")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_so_it_is_for_signals(run, control, own_signals, number):
