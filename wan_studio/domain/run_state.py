@@ -79,6 +79,8 @@ class RunState:
     """Everything that a screen shows of a run.
 
     Attributes:
+        began: When the process at work, or the last one, said hello, seconds since the epoch; 0 before.
+        trainer_version: Of that process.
         phases: Phases under way, outermost first (previews and saves happen inside training).
         finished_phases: Phases done, in order.
         measured: What each kind of work took, the latest of each, with the settings that the run has now.
@@ -93,6 +95,8 @@ class RunState:
 
     outcome: Outcome = Outcome.WAITING
     device: str = ""
+    began: float = 0.0
+    trainer_version: str = ""
     step: int = 0
     total_steps: int = 0
     expert: Expert | None = None
@@ -115,6 +119,14 @@ class RunState:
     remedy: str = ""
     memory: MemoryReport | None = None
     unknown_events: int = 0
+
+    @property
+    def shortages(self) -> tuple[MemoryReport, ...]:
+        """Where the process at work, or the last one, ran out of GPU memory: in previews, and at its end."""
+        warned = tuple(
+            one.memory for one in self.warnings if one.memory is not None and one.time >= self.began
+        )
+        return warned if self.memory is None else (*warned, self.memory)
 
     @property
     def has_ended(self) -> bool:
@@ -197,6 +209,8 @@ def _greeted(state: RunState, event: Hello) -> RunState:
         state,
         outcome=Outcome.RUNNING,
         device=event.device,
+        began=event.time,
+        trainer_version=event.trainer_version,
         step=event.first_step,
         total_steps=event.total_steps,
         seconds_left=None,

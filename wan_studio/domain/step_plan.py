@@ -1,15 +1,36 @@
 """What of a run's settings decides how long a step takes and how much memory: the key of a measurement."""
 
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from msgspec import Meta, Struct
 
-from trainer.protocol.job import Expert
+from trainer.protocol.job import (
+    Expert,
+    ModelSection,
+    MultistageSection,
+    QuantizationSection,
+    TargetSection,
+    TrainingSection,
+)
 from wan_studio.domain.block_cost import BLOCKS, GROUPS, BlockPlan, Keep, Mode
-from wan_studio.domain.project import Settings
 
 Count = Annotated[int, Meta(ge=0)]
+
+
+class PlannedSections(Protocol):
+    """What decides about steps, of a project's settings and of a job alike."""
+
+    @property
+    def model(self) -> ModelSection: ...
+    @property
+    def quantization(self) -> QuantizationSection: ...
+    @property
+    def multistage(self) -> MultistageSection: ...
+    @property
+    def target(self) -> TargetSection: ...
+    @property
+    def training(self) -> TrainingSection: ...
 
 
 class StepPlan(Struct, frozen=True, kw_only=True):
@@ -81,8 +102,8 @@ class StepPlan(Struct, frozen=True, kw_only=True):
         )
 
 
-def step_plan(settings: Settings, expert: Expert) -> StepPlan:
-    """The plan of an expert's steps under these settings."""
+def step_plan(settings: PlannedSections, expert: Expert) -> StepPlan:
+    """The plan of an expert's steps under these settings, of a project or a job."""
     model, training, target = settings.model, settings.training, settings.target
     quantization = settings.quantization
     return StepPlan(

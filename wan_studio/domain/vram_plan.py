@@ -444,21 +444,24 @@ def disk_use(settings: Settings, work: Workload) -> DiskUse:
 def corrected(
     forecast: MemoryForecast, factor: Callable[[PhaseMemory], float], error: float
 ) -> MemoryForecast:
-    """The forecast with what torch reserves while training scaled to what this machine has measured.
+    """The forecast with what torch reserves scaled to what this machine has measured.
 
     Args:
         forecast: Computed.
-        factor: Measured bytes over computed ones, of each training phase.
+        factor: Measured bytes over computed ones, of each phase.
         error: Share by which it may still be off.
     """
-    phases = tuple(
-        _scaled(one, factor(one)) if one.phase is Phase.TRAINING else one for one in forecast.phases
-    )
+    phases = tuple(_scaled(one, factor(one)) for one in forecast.phases)
     return replace(forecast, phases=phases, error=error, is_measured=True)
 
 
 def _scaled(memory: PhaseMemory, factor: float) -> PhaseMemory:
-    """What differs from the computed sum is told as work: weights have the size that they have."""
+    """What differs from the computed sum is told as work, or taken from activations: weights have their size."""
     change = round(memory.reserved * (factor - 1.0))
-    parts = tuple((part, max(0, size + change) if part is Part.WORK else size) for part, size in memory.parts)
-    return replace(memory, parts=parts)
+    sizes = dict(memory.parts)
+    for part in (Part.WORK, Part.RESERVE, Part.KEPT):
+        if part in sizes and change:
+            before = sizes[part]
+            sizes[part] = max(0, before + change)
+            change -= sizes[part] - before
+    return replace(memory, parts=tuple((part, size) for part, size in sizes.items() if size))
