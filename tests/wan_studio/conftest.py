@@ -33,11 +33,16 @@ def home(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def stand_in_trainer(tmp_path, monkeypatch) -> None:
     """Every trainer that is started is the stand-in."""
+    use_trainer(monkeypatch, tmp_path, STAND_IN)
+
+
+def use_trainer(monkeypatch, folder: Path, script: Path) -> None:
+    """Every trainer that is started is this script."""
     if os.name == "nt":
-        launcher = tmp_path / "stand_in.cmd"
-        launcher.write_text(f'@"{sys.executable}" "{STAND_IN}" %*\n')
+        launcher = folder / "stand_in.cmd"
+        launcher.write_text(f'@"{sys.executable}" "{script}" %*\n')
     else:
-        launcher = tmp_path / "stand_in.sh"
-        launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_IN}" "$@"\n')
+        launcher = folder / "stand_in.sh"
+        launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
         launcher.chmod(0o755)
     monkeypatch.setenv("WAN_STUDIO_TRAINER_PYTHON", str(launcher))

@@ -87,6 +87,12 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     train.add_argument("--skip-unreadable", action="store_true", help="leave out clips that cannot be read")
     train.add_argument(
+        "--continue-by-itself",
+        action="store_true",
+        help="where GPU memory runs out, go on with the next plan that fits, once for each kind of change"
+        " (in the terminal)",
+    )
+    train.add_argument(
         "--headless", action="store_true", help="in the terminal, even where there is a display"
     )
 
@@ -104,6 +110,11 @@ def _add_run_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         dest="assignments",
         metavar="SECTION.FIELD=VALUE",
         help="another setting of memory, e.g. model.layer_offloading=0.6 (may be repeated)",
+    )
+    resume.add_argument(
+        "--continue-by-itself",
+        action="store_true",
+        help="where GPU memory runs out, go on with the next plan that fits, once for each kind of change",
     )
     stop = commands.add_parser("stop", help="let a live run save its state and end")
     stop.add_argument("run", type=Path, metavar="RUN", help=run_help)

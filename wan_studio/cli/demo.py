@@ -7,7 +7,7 @@ from pathlib import Path
 from wan_studio.cli.console import say
 from wan_studio.cli.display import display_problem
 from wan_studio.cli.runs import finish
-from wan_studio.cli.train import check_writable, default_folder, show_run, train_project
+from wan_studio.cli.train import Shown, check_writable, default_folder, show_run, train_project
 from wan_studio.domain.run_state import Outcome
 from wan_studio.services.demo_project import DEMO_NAME, make_demo_project
 from wan_studio.services.job_preparation import prepare_job
@@ -27,7 +27,7 @@ def run_demo(arguments: argparse.Namespace, open_window: Callable[[Path | None],
     if not runs:
         project = store.load()
         built = prepare_job(project, store)
-        return train_project(store, project, built, open_window, is_headless=arguments.headless)
+        return train_project(store, project, built, open_window, Shown(is_headless=arguments.headless))
     run = runs[0]
     state = current_state(run)
     if state.outcome is Outcome.COMPLETED:
@@ -38,7 +38,7 @@ def run_demo(arguments: argparse.Namespace, open_window: Callable[[Path | None],
     if state.has_ended:
         say(f"The demo goes on from step {state.step}.")
         resume_run(run)
-    return show_run(store, run, open_window, is_headless=arguments.headless)
+    return show_run(store, run, open_window, Shown(is_headless=arguments.headless))
 
 
 def _say_progress(done: int, total: int) -> None:

@@ -14,6 +14,7 @@ from trainer.protocol.job import Expert
 from trainer.protocol.run_folder import RunFolder
 from wan_studio.cli.console import complain, in_words, say
 from wan_studio.domain.run_state import PhaseState, RunState
+from wan_studio.services.run_calibration import RunCalibrator
 from wan_studio.services.run_store import RunFollower
 
 POLL_SECONDS = 0.2
@@ -41,14 +42,14 @@ class _View(Protocol):
 
 
 def follow(run: RunFolder) -> RunState | None:
-    """Show the run until it has ended.
+    """Show the run until it has ended, and learn from what it measures.
 
     Ctrl+C asks the trainer to stop, and waits until it has saved; a second one leaves it alone.
 
     Returns:
         The state at its end; None when left alone while it still works.
     """
-    follower = RunFollower(run)
+    follower, calibrator = RunFollower(run), RunCalibrator()
     # What a resumed run went through before is told by its state, not once more event by event.
     follower.update()
     has_asked_to_stop = False
@@ -59,6 +60,7 @@ def follow(run: RunFolder) -> RunState | None:
                 for event in follower.new_events:
                     _tell_of(event, view)
                 view.show(state)
+                calibrator.take_in(run, state)
                 if state.has_ended:
                     return state
                 time.sleep(POLL_SECONDS)

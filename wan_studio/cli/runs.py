@@ -5,11 +5,14 @@ from pathlib import Path
 
 from trainer.protocol.commands import Stop
 from trainer.protocol.run_folder import RunFolder
+from trainer.protocol.wire import WireError
 from wan_studio.cli.console import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, complain, say
 from wan_studio.cli.follow import follow, report_failure
 from wan_studio.domain.run_state import Outcome, RunState
 from wan_studio.errors import AppError
+from wan_studio.services.fallback import Offer, attempts_of, go_on, offer_for, ran_out
 from wan_studio.services.project_store import ProjectStore
+from wan_studio.services.run_calibration import look_at_gpus
 from wan_studio.services.run_process import ExportForm, RunBusyError, export_run, resume_run
 from wan_studio.services.run_store import RunStore, current_state
 
@@ -61,7 +64,7 @@ def run_resume(arguments: argparse.Namespace) -> int:
         raise RunBusyError(run)
     else:
         say(f"A trainer works on {run.path}")
-    return follow_to_the_end(run)
+    return follow_to_the_end(run, continues_by_itself=arguments.continue_by_itself)
 
 
 def run_stop(arguments: argparse.Namespace) -> int:
@@ -88,9 +91,22 @@ def run_export(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def follow_to_the_end(run: RunFolder) -> int:
-    """Follow a run, then export or say why there is nothing to; returns the exit code."""
+def follow_to_the_end(run: RunFolder, *, continues_by_itself: bool = False) -> int:
+    """Follow a run, then export or say why there is nothing to; returns the exit code.
+
+    Args:
+        run: To follow.
+        continues_by_itself: Whether it goes on with the next plan where GPU memory runs out, once for each rung of
+            the ladder.
+    """
     state = follow(run)
+    while state is not None and ran_out(state) is not None:
+        offer = _told_offer(run, state)
+        if not continues_by_itself or offer is None or offer.plan is None:
+            break
+        run = go_on(offer, state, by_itself=True)
+        say(attempts_of(run)[-1].sentence)
+        state = follow(run)
     if state is None:
         complain(f"The trainer goes on in the background. Follow it with: {_command('resume', run)}")
         return EXIT_STOPPED
@@ -115,6 +131,25 @@ def finish(run: RunFolder, state: RunState) -> int:
             say(f"Preview at step {preview.step}: {run.path / preview.video}")
     _say_files(files)
     return EXIT_DONE
+
+
+def _told_offer(run: RunFolder, state: RunState) -> Offer | None:
+    """What a run that ran out of memory can go on with, said on the terminal; None where that cannot be told."""
+    try:
+        offer = offer_for(run, state, look_at_gpus())
+    except WireError as error:
+        complain(str(error))
+        return None
+    if offer is None:
+        return None
+    say(offer.shortage)
+    if offer.plan is None:
+        say("No change is left that would let it go on.")
+        for way in offer.ways_out:
+            say(f"  {way}")
+    else:
+        say(f"Next plan: {offer.plan.sentence}")
+    return offer
 
 
 def _say_files(files: list[Path]) -> None:

@@ -4,6 +4,7 @@ import argparse
 import re
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -35,6 +36,19 @@ from wan_studio.services.trainer_runtime import find_trainer_python
 NOTES_SHOWN = 20
 
 OpenWindow = Callable[[Path | None], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How a run is followed.
+
+    Attributes:
+        is_headless: In the terminal, even where there is a display.
+        continues_by_itself: In the terminal: whether it goes on with the next plan where GPU memory runs out.
+    """
+
+    is_headless: bool
+    continues_by_itself: bool = False
 
 
 class OutputFolderError(AppError):
@@ -77,11 +91,12 @@ def run_train(arguments: argparse.Namespace, open_window: OpenWindow) -> int:
         project = import_clips(project, [given.expanduser().absolute()], store.captions_folder, role)
     project = import_clips(project, [clips], store.captions_folder)
     built = prepare_job(project, store, refuse_unreadable=not arguments.skip_unreadable)
-    return train_project(store, project, built, open_window, is_headless=arguments.headless)
+    shown = Shown(is_headless=arguments.headless, continues_by_itself=arguments.continue_by_itself)
+    return train_project(store, project, built, open_window, shown)
 
 
 def train_project(
-    store: ProjectStore, project: Project, built: BuiltJob, open_window: OpenWindow, *, is_headless: bool
+    store: ProjectStore, project: Project, built: BuiltJob, open_window: OpenWindow, shown: Shown
 ) -> int:
     """Save the project, start the run, and show it in the window or the terminal; returns the exit code."""
     find_trainer_python()
@@ -98,13 +113,13 @@ def train_project(
     start_run(run, built.job)
     say(f"Project: {store.folder}")
     say(f"Run: {run.path}")
-    return show_run(store, run, open_window, is_headless=is_headless)
+    return show_run(store, run, open_window, shown)
 
 
-def show_run(store: ProjectStore, run: RunFolder, open_window: OpenWindow, *, is_headless: bool) -> int:
+def show_run(store: ProjectStore, run: RunFolder, open_window: OpenWindow, shown: Shown) -> int:
     """Show a live run in the window where there is a display, else in the terminal; returns the exit code."""
-    if is_headless or display_problem():
-        return follow_to_the_end(run)
+    if shown.is_headless or display_problem():
+        return follow_to_the_end(run, continues_by_itself=shown.continues_by_itself)
     open_window(store.folder)
     if not current_state(run).has_ended:
         say(f'The trainer goes on in the background. Follow it with: wan-studio resume "{run.path}"')

@@ -1,6 +1,8 @@
 """`calibration.json` in the user's data folder: what was measured on this machine."""
 
 import logging
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from wan_studio.domain.calibration import Calibration, CalibrationRecord
 from wan_studio.paths import user_data_folder
 
 log = logging.getLogger(__name__)
+_writing = threading.Lock()
+"""Held while the file is read, added to and written: runs are followed on several threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,22 @@ def add_record(record: CalibrationRecord, path: Path | None = None) -> Calibrati
     Raises:
         OSError: the file cannot be read just now, so that it must not be replaced, or not be written.
     """
+    return add_records((record,), path)
+
+
+def add_records(records: Iterable[CalibrationRecord], path: Path | None = None) -> Calibration:
+    """Add measurements to what the file holds now, and write it if they say anything new.
+
+    Raises:
+        OSError: the file cannot be read just now, so that it must not be replaced, or not be written.
+    """
     path = path or calibration_file()
-    calibration = _read(path).calibration.with_record(record)
-    save_calibration(calibration, path)
+    with _writing:
+        before = calibration = _read(path).calibration
+        for record in records:
+            calibration = calibration.with_record(record)
+        if calibration != before:
+            save_calibration(calibration, path)
     return calibration
 
 

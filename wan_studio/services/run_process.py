@@ -1,6 +1,7 @@
 """Starts the trainer so that it outlives whoever started it, and knows whether it still runs."""
 
 import contextlib
+import platform
 import subprocess
 import sys
 import time
@@ -115,11 +116,13 @@ class ProcessRecord(Struct, frozen=True, kw_only=True):
         pid: Its number.
         created: When the operating system says that it began; tells it from a later one of the same number.
         started: When it was started, seconds since the epoch.
+        host: Name of the machine that it was started on; empty where that was not written down.
     """
 
     pid: int
     created: float
     started: float
+    host: str = ""
 
 
 def start_run(run: RunFolder, job: JobSpec, command: Sequence[str] | None = None) -> None:
@@ -284,6 +287,12 @@ def process_record(run: RunFolder) -> ProcessRecord | None:
     return _read_record(_record_file(run))
 
 
+def ran_here(run: RunFolder) -> bool:
+    """Whether this run's last process was started on this machine: run folders are also copied."""
+    record = process_record(run)
+    return record is not None and bool(record.host) and record.host == platform.node()
+
+
 def process_runs(run: RunFolder) -> bool:
     """Whether the process that was started last for this run still runs, on this machine."""
     return _runs(process_record(run))
@@ -388,7 +397,7 @@ def _record(pid: int, started: float) -> ProcessRecord:
     created = 0.0
     with contextlib.suppress(psutil.Error):
         created = psutil.Process(pid).create_time()
-    return ProcessRecord(pid=pid, created=created, started=started)
+    return ProcessRecord(pid=pid, created=created, started=started, host=platform.node())
 
 
 def _record_file(run: RunFolder) -> Path:

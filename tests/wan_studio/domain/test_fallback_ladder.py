@@ -117,19 +117,14 @@ def test_without_ram_for_it_nothing_is_sent_there():
 
 
 def test_previews_and_clips_have_rungs_of_their_own():
-    tiles, smaller, half = [
-        plan
-        for plan in (
-            ladder(a14b_job(), report("previewing"), NOWHERE),
-            ladder(a14b_job(sample={"in_tiles": True}), report("previewing"), NOWHERE),
-            ladder(a14b_job(sides=(512, 768)), report("caching_latents"), NOWHERE),
-        )
-    ]
+    tiles = ladder(a14b_job(), report("previewing"), NOWHERE)
+    smaller = ladder(a14b_job(sample={"in_tiles": True}), report("previewing"), NOWHERE)
+    half = ladder(a14b_job(sides=(512, 768)), report("caching_latents"), NOWHERE)
     assert (tiles.assignments, tiles.resumes) == (("sample.in_tiles=true",), True)
     assert [row["size"] for row in smaller.changes["sample.rows"]] == [{"width": 384, "height": 384}]
     assert not smaller.resumes
     assert half.changes == {"quantization.vae": "bf16"}
-    (text,) = [ladder(a14b_job(), report("caching_text", side=0), NOWHERE)]
+    text = ladder(a14b_job(), report("caching_text", side=0), NOWHERE)
     assert text.changes == {"quantization.text_encoder": "float8"}
 
 
