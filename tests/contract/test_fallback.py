@@ -85,7 +85,7 @@ def test_where_nothing_resumes_a_new_run_begins_with_the_last_lora(tmp_path, bas
     start_run(run, job)
     assert follow_to_the_end(run) == EXIT_FAILED
     state = current_state(run)
-    offer = offer_for(run, state, NO_GPU)
+    offer = offer_for(run, state, lambda: NO_GPU)
     assert offer.plan.rungs == (Rung.EIGHT_BITS,)
     assert not offer.plan.resumes
     new = go_on(offer, state, by_itself=True)
@@ -100,4 +100,4 @@ def test_where_nothing_resumes_a_new_run_begins_with_the_last_lora(tmp_path, bas
     )
     assert attempts_of(run)[-1].sentence == "Went on by itself as small-002, with the base in 8 bits."
     # The old run does not offer it once more.
-    assert Rung.EIGHT_BITS not in offer_for(run, state, NO_GPU).plan.rungs
+    assert Rung.EIGHT_BITS not in offer_for(run, state, lambda: NO_GPU).plan.rungs

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from wan_studio.domain.hardware import HardwareSnapshot, MachineState
+from wan_studio.services import fallback
+
 STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
 
 
@@ -28,6 +31,13 @@ def home(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("WAN_STUDIO_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def machine_without_gpu(monkeypatch) -> None:
+    """Plans are made for a machine without a GPU, whatever this one has."""
+    machine = HardwareSnapshot((), 2**34, 2**33, state=MachineState.NO_DRIVER)
+    monkeypatch.setattr(fallback, "look_at_gpus", lambda: machine)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from trainer.protocol.run_folder import RunFolder
 from wan_studio.bridge.background import run_in_background
 from wan_studio.bridge.project_session import ProjectSession
 from wan_studio.bridge.run_watcher import RunWatcher, WatchedRun
+from wan_studio.services.fallback import Offer, go_on
 from wan_studio.services.run_process import (
     ExportForm,
     PreviewRequest,
@@ -127,6 +128,24 @@ class RunDesk(QObject):
 
         self._set_busy(1)
         run_in_background(lambda: resume_run(run, memory=memory), on_done, self._on_failed, urgent=True)
+
+    def go_on(self, offer: Offer, *, by_itself: bool = False) -> None:
+        """Let the shown run, whose GPU memory ran out, go on with a plan; a new run is shown instead of it."""
+        if self.watched is None or self.watched.run.path != offer.run.path:
+            return
+        state = self.watched.state
+
+        def on_done(run: RunFolder) -> None:
+            self._set_busy(-1)
+            if run.path != offer.run.path:
+                self._runs = (run, *self._runs)
+                self.runs_changed.emit()
+            self._watcher.watch(run)
+
+        self._set_busy(1)
+        run_in_background(
+            lambda: go_on(offer, state, by_itself=by_itself), on_done, self._on_failed, urgent=True
+        )
 
     def export(
         self,

@@ -8,6 +8,7 @@ from trainer.protocol.job import JobSpec
 from trainer.protocol.run_folder import RunFolder
 from wan_studio.bridge.background import run_in_background
 from wan_studio.domain.run_state import Outcome, RunState
+from wan_studio.services.fallback import Attempt, attempts_of
 from wan_studio.services.preview_store import PreviewMixture, PreviewMixtures
 from wan_studio.services.run_process import preview_problem, preview_runs, preview_started
 from wan_studio.services.run_store import RunFollower
@@ -29,6 +30,7 @@ class WatchedRun:
         preview_started: When that was last begun, seconds since the epoch; 0 for never.
         preview_problem: Why the last such rendering failed; empty when it did not.
         mixtures: Previews of two checkpoints mixed, or at another strength.
+        attempts: Plans that it went on with where memory ran out.
     """
 
     run: RunFolder
@@ -41,6 +43,7 @@ class WatchedRun:
     preview_started: float = 0.0
     preview_problem: str = ""
     mixtures: tuple[PreviewMixture, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def is_starting(self) -> bool:
@@ -132,4 +135,5 @@ def _read(follower: RunFollower, mixtures: PreviewMixtures) -> WatchedRun:
         preview_started=preview_started(run),
         preview_problem="" if is_previewing else preview_problem(run),
         mixtures=mixtures.look(),
+        attempts=attempts_of(run),
     )

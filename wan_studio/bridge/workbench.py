@@ -10,9 +10,12 @@ from PySide6.QtCore import QObject, Signal
 from trainer.protocol.base_names import is_hub_name
 from trainer.protocol.job import MINIATURE
 from wan_studio.bridge.background import ProgressRelay, run_in_background
+from wan_studio.bridge.calibration_keeper import CalibrationKeeper
 from wan_studio.bridge.clip_library import ClipLibrary
+from wan_studio.bridge.fallback_desk import FallbackDesk
 from wan_studio.bridge.hardware_monitor import HardwareMonitor
 from wan_studio.bridge.project_session import ProjectSession
+from wan_studio.bridge.rehearsal import Rehearsal
 from wan_studio.bridge.run_desk import RunDesk
 from wan_studio.domain.hardware import DiskUse
 from wan_studio.domain.project import Goal, Project
@@ -23,6 +26,8 @@ from wan_studio.services.project_store import ProjectStore
 from wan_studio.settings import AppSettings, load_settings, save_settings
 
 _log = logging.getLogger(__name__)
+CONTINUE_BY_ITSELF = "continue_by_itself"
+"""Name of the window's setting."""
 
 
 class ProjectExistsError(AppError):
@@ -54,9 +59,14 @@ class Workbench(QObject):
         self.library = ClipLibrary(self.session, user_cache_folder() / "posters")
         self.runs = RunDesk(self.session)
         self.hardware = HardwareMonitor(_disk_folders(None, None), self)
+        self.calibration = CalibrationKeeper(self)
+        self.fallback = FallbackDesk(self.runs)
+        self.fallback.continues_by_itself = self.settings.values.get(CONTINUE_BY_ITSELF) == "yes"
+        self.rehearsal = Rehearsal(self.session, self.runs, self.hardware, self.calibration)
         self.session.save_failed.connect(self.error_happened)
         self.runs.failed.connect(self.error_happened)
         self.runs.state_changed.connect(self.hardware.watch_training)
+        self.runs.state_changed.connect(self.calibration.watch)
         self.session.project_changed.connect(self._renew_disk_folders)
 
     def open_project(self, folder: Path) -> None:
@@ -135,6 +145,11 @@ class Workbench(QObject):
         values = {**self.settings.values, name: value}
         self.remember(msgspec.structs.replace(self.settings, values=values))
 
+    def continue_by_itself(self, *, is_wanted: bool) -> None:
+        """Whether runs whose GPU memory ran out go on with the next plan unasked; remembered."""
+        self.fallback.continues_by_itself = is_wanted
+        self.remember_value(CONTINUE_BY_ITSELF, "yes" if is_wanted else "no")
+
     def forget_recent(self, folder: str) -> None:
         """Take a project out of the list of recent ones."""
         self.remember(self.settings.without_recent_project(folder))
@@ -143,6 +158,7 @@ class Workbench(QObject):
     def close(self) -> None:
         """Save what is open and end what runs here; trainers go on."""
         self.hardware.stop()
+        self.rehearsal.leave()
         self.runs.stop_watching()
         self.session.save_now()
 

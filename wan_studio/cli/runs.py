@@ -12,7 +12,6 @@ from wan_studio.domain.run_state import Outcome, RunState
 from wan_studio.errors import AppError
 from wan_studio.services.fallback import Offer, attempts_of, go_on, offer_for, ran_out
 from wan_studio.services.project_store import ProjectStore
-from wan_studio.services.run_calibration import look_at_gpus
 from wan_studio.services.run_process import ExportForm, RunBusyError, export_run, resume_run
 from wan_studio.services.run_store import RunStore, current_state
 
@@ -136,7 +135,7 @@ def finish(run: RunFolder, state: RunState) -> int:
 def _told_offer(run: RunFolder, state: RunState) -> Offer | None:
     """What a run that ran out of memory can go on with, said on the terminal; None where that cannot be told."""
     try:
-        offer = offer_for(run, state, look_at_gpus())
+        offer = offer_for(run, state)
     except WireError as error:
         complain(str(error))
         return None

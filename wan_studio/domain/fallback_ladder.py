@@ -59,11 +59,16 @@ class NextPlan:
         return tuple(f"{name}={_as_text(value)}" for name, value in self.changes.items())
 
     @property
-    def sentence(self) -> str:
-        """The plan with its forecast."""
-        way = "" if self.resumes else " A new run starts from the last checkpoint's LoRA."
+    def change(self) -> str:
+        """What is changed and what it is forecast to take, a sentence."""
         forecast = f", forecast to take {self.forecast}" if self.forecast else ""
-        return f"{self.words[:1].upper()}{self.words[1:]}{forecast}.{way}"
+        return f"{self.words[:1].upper()}{self.words[1:]}{forecast}."
+
+    @property
+    def sentence(self) -> str:
+        """The same, for a run that has begun."""
+        way = "" if self.resumes else " A new run starts from the last checkpoint's LoRA."
+        return f"{self.change}{way}"
 
 
 def next_plan(

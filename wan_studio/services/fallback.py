@@ -1,6 +1,7 @@
 """Goes on with a run whose GPU memory ran out: what to offer, what was tried, and the taking of it."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,12 @@ from wan_studio.domain.recommend import Planner
 from wan_studio.domain.run_state import Outcome, RunState
 from wan_studio.errors import AppError
 from wan_studio.services.calibration_store import load_calibration
-from wan_studio.services.run_process import resume_run, start_run
+from wan_studio.services.run_calibration import look_at_gpus
+from wan_studio.services.run_process import process_runs, resume_run, start_run
 from wan_studio.services.run_store import RunStore
+
+_PATIENCE_SECONDS = 5.0
+"""A trainer that has said its last word still holds memory while it ends."""
 
 
 class FallbackError(AppError):
@@ -101,13 +106,18 @@ def ran_out(state: RunState) -> MemoryReport | None:
     return state.memory if is_over else None
 
 
-def offer_for(run: RunFolder, state: RunState, snapshot: HardwareSnapshot) -> Offer | None:
-    """What a run can go on with; reads files. None where it did not end for want of GPU memory.
+def offer_for(
+    run: RunFolder, state: RunState, look: Callable[[], HardwareSnapshot] | None = None
+) -> Offer | None:
+    """What a run can go on with; reads files, and waits for the run's process to let go of the GPU.
 
     Args:
         run: That has ended.
         state: Of it.
-        snapshot: The machine, without the run's process.
+        look: At the machine; None looks at this one.
+
+    Returns:
+        None where it did not end for want of GPU memory.
 
     Raises:
         WireError: its job cannot be read.
@@ -115,8 +125,11 @@ def offer_for(run: RunFolder, state: RunState, snapshot: HardwareSnapshot) -> Of
     memory = ran_out(state)
     if memory is None:
         return None
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while process_runs(run) and time.monotonic() < deadline:
+        time.sleep(0.05)
     job = run.read_job()
-    settings, planner = settings_of(job), planner_for(job, snapshot)
+    settings, planner = settings_of(job), planner_for(job, (look or look_at_gpus)())
     tried = [rung for attempt in attempts_of(run) for rung in attempt.rungs]
     plan = next_plan(settings, memory, planner, tried)
     ways = () if plan is not None else ways_left(settings, planner)

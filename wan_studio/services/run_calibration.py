@@ -41,14 +41,14 @@ def look_at_gpus() -> HardwareSnapshot:
 class RunCalibrator:
     """Takes in what runs measure; of a run each news once."""
 
-    def __init__(self, look: Callable[[], HardwareSnapshot] = look_at_gpus, path: Path | None = None) -> None:
+    def __init__(self, look: Callable[[], HardwareSnapshot] | None = None, path: Path | None = None) -> None:
         """Know no run yet.
 
         Args:
-            look: At the machine.
+            look: At the machine; None looks at this one.
             path: Of the measurements; None takes the user's own.
         """
-        self._look = look
+        self._look = look or (lambda: look_at_gpus())
         self._path = path
         self._taken: dict[Path, News] = {}
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from PySide6.QtCore import Qt
+import msgspec
 from PySide6.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QFrame,
     QGridLayout,
@@ -20,10 +21,13 @@ from trainer.protocol.events import CommandObeyed, Phase
 from wan_studio.bridge.run_watcher import WatchedRun
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.checks import Step
+from wan_studio.domain.plan_space import nested
 from wan_studio.domain.run_state import Outcome, RunState
 from wan_studio.models.run_list_model import RunListModel
+from wan_studio.undo.edits import edit_project
 from wan_studio.views.monitor.loss_card import LossCard
 from wan_studio.views.monitor.rate_row import RateRow
+from wan_studio.views.monitor.trouble_card import TroubleCard
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID, expert_label, fixed_font, numeric_font
 from wan_studio.views.widgets import (
@@ -36,12 +40,10 @@ from wan_studio.views.widgets import (
     label,
     row,
     set_role,
-    show_in_files,
 )
 from wan_studio.views.wording import (
     OUTCOME_WORDS,
     PHASE_NAMES,
-    count,
     duration,
     finish_time,
     gigabytes,
@@ -63,6 +65,7 @@ class MonitorPage(Page):
         self._build()
         bench.runs.state_changed.connect(self._show)
         bench.runs.busy_changed.connect(lambda _: self._renew_buttons())
+        bench.fallback.offer_changed.connect(lambda _: self._renew_offer())
         self._show(bench.runs.watched)
 
     def handlers(self) -> dict[str, Callable[[], object]]:
@@ -121,7 +124,10 @@ class MonitorPage(Page):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2 * GRID)
         layout.addWidget(self._build_status())
-        layout.addWidget(self._build_trouble())
+        self._trouble = TroubleCard()
+        self._trouble.resume_wanted.connect(self.resume)
+        self._trouble.plan_wanted.connect(self.go_on)
+        layout.addWidget(self._trouble)
         self._losses = LossCard()
         layout.addWidget(self._losses, 1)
         layout.addWidget(self._build_log())
@@ -174,34 +180,36 @@ class MonitorPage(Page):
         titles.addWidget(self._phase)
         head = row(self._icon, titles, self._pause, self._save, self._preview, self._stop)
         head.setStretch(1, 1)
-        below = row(self._answer, None, self._rate, gap=2 * GRID)
-        return card(head, self._bar, grid, below, gap=GRID + 4)
+        self._by_itself = self._build_by_itself()
+        below = row(self._answer, None, self._by_itself, self._rate, gap=2 * GRID)
+        self._went_on = label("", wrap=True)
+        return card(head, self._bar, grid, self._went_on, below, gap=GRID + 4)
 
-    def resume_with_remedy(self) -> None:
-        """Resume with the setting that the trainer suggests."""
-        if self._watched is not None and self._watched.state.remedy:
-            self.bench.runs.resume((self._watched.state.remedy,))
+    def resume(self, memory: tuple[str, ...] = ()) -> None:
+        """Resume the shown run, also with other settings of memory."""
+        self.bench.runs.resume(memory)
 
-    def _build_trouble(self) -> QFrame:
-        self._trouble_title = label("", "section")
-        self._trouble_text = label("", wrap=True)
-        self._trouble_text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self._trouble_hint = label("", "muted", wrap=True)
-        self._resume = button("Resume", lambda: self.bench.runs.resume(), role="primary", icon_name="play")
-        self._resume_so = button("", self.resume_with_remedy)
-        self._resume_so.hide()
-        folder = button("Show run folder", self._show_folder, icon_name="folder-open")
-        self._trouble_icon = IconLabel("x-circle", "bad", 24)
-        texts = QVBoxLayout()
-        texts.setSpacing(GRID // 2)
-        for part in (self._trouble_title, self._trouble_text, self._trouble_hint):
-            texts.addWidget(part)
-        texts.addWidget(self._resume_so, alignment=Qt.AlignmentFlag.AlignLeft)
-        content = row(self._trouble_icon, texts, folder, self._resume, gap=2 * GRID)
-        content.setStretch(1, 1)
-        content.setAlignment(self._trouble_icon, Qt.AlignmentFlag.AlignTop)
-        self._trouble = card(content)
-        return self._trouble
+    def go_on(self) -> None:
+        """Go on with the offered plan, which also becomes the project's."""
+        offer, session = self.bench.fallback.offer, self.session
+        if offer is None or offer.plan is None:
+            return
+        if session.is_open and offer.run.path.parent == session.store.runs_folder:
+            # Rows of previews name clips by their place in the job, which a project may have changed since.
+            changes = {name: value for name, value in offer.plan.changes.items() if name != "sample.rows"}
+            settings = session.project.settings.with_values(nested(changes))
+            changed = msgspec.structs.replace(session.project, settings=settings)
+            edit_project(session, "Set the plan that should fit", changed)
+        self.bench.fallback.take()
+
+    def _build_by_itself(self) -> QCheckBox:
+        made = QCheckBox("Out of memory: continue by itself")
+        made.setToolTip(
+            "When GPU memory runs out, go on with the next plan that fits, once for each kind of change"
+        )
+        made.setChecked(self.bench.fallback.continues_by_itself)
+        made.toggled.connect(lambda is_on: self.bench.continue_by_itself(is_wanted=is_on))
+        return made
 
     def _build_log(self) -> Expander:
         self._log = QPlainTextEdit()
@@ -257,30 +265,11 @@ class MonitorPage(Page):
         latest_warning = state.warnings[-1] if state.warnings and watched.is_running else None
         self._trouble.setVisible(is_over or latest_warning is not None)
         if is_over:
-            self._show_trouble(state)
+            self._trouble.show_end(watched, self.bench.fallback.offer)
         elif latest_warning is not None:
-            self._trouble_icon.show_icon("warning", "warn")
-            self._trouble_title.setText(count(len(state.warnings), "warning"))
-            self._trouble_text.setText(latest_warning.message)
-            self._trouble_hint.setText(latest_warning.hint)
-            self._resume.hide()
-            self._resume_so.hide()
-
-    def _show_trouble(self, state: RunState) -> None:
-        words, icon_name, tone_name = OUTCOME_WORDS[state.outcome]
-        self._trouble_icon.show_icon(icon_name, tone_name)
-        self._trouble_title.setText(f"{words} at step {state.step}")
-        self._trouble_text.setText(state.summary)
-        kept = f"The last checkpoint is step {state.checkpoints[-1].step}." if state.checkpoints else ""
-        self._trouble_hint.setText(f"{state.hint} {kept}".strip())
-        self._resume.show()
-        text = f"Resume from step {state.checkpoints[-1].step}" if state.checkpoints else "Start again"
-        self._resume.setText(text)
-        self._resume.setAccessibleName(text)
-        words = f"Resume with {state.remedy.replace('=', ' = ')}"
-        self._resume_so.setText(words)
-        self._resume_so.setAccessibleName(words)
-        self._resume_so.setVisible(bool(state.remedy))
+            self._trouble.show_warning(watched, latest_warning)
+        self._went_on.setText(watched.attempts[-1].sentence if watched.attempts else "")
+        self._went_on.setVisible(bool(watched.attempts))
 
     def _show_bar(self, watched: WatchedRun) -> None:
         state = watched.state
@@ -319,8 +308,7 @@ class MonitorPage(Page):
             self._rate.show_rate(watched.state.learning_rate)
         self._pause.setText("Continue" if is_paused else "Pause")
         self._pause.setAccessibleName(self._pause.text())
-        for made in (self._resume, self._resume_so):
-            made.setEnabled(not self.bench.runs.is_busy)
+        self._trouble.set_ready(is_ready=not self.bench.runs.is_busy)
         answer = self._asked
         if watched is not None and answer and watched.state.answer is not self._answer_before:
             told = watched.state.answer
@@ -347,9 +335,9 @@ class MonitorPage(Page):
             self._asked = ""
             self.bench.runs.show(run)
 
-    def _show_folder(self) -> None:
+    def _renew_offer(self) -> None:
         if self._watched is not None:
-            show_in_files(self._watched.run.path)
+            self._show_state(self._watched)
 
 
 def _phase_text(state: RunState) -> str:
