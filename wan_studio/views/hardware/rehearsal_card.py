@@ -79,6 +79,7 @@ class RehearsalCard(QFrame):
             wrap=True,
         )
         texts = column(label("Test on this machine", "section"), words, gap=GRID // 2)
+        texts.addStretch(1)
         head = row(texts, self._run, self._cancel, gap=2 * GRID)
         head.setStretch(0, 1)
         for made in (self._run, self._cancel):

@@ -19,7 +19,6 @@ class LossCard(QFrame):
         super().__init__()
         self.setObjectName("card")
         self.plot = LossPlot()
-        self.plot.setMinimumHeight(124)
         self.view = QComboBox()
         self.view.setAccessibleName("What the loss plot shows")
         self.view.setToolTip(

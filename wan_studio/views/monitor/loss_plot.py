@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QColor
 
 from trainer.protocol.events import ValidationDone
@@ -74,6 +74,9 @@ def smoothed(values: Sequence[float], weight: float) -> list[float]:
     return result
 
 
+_LEAST_HEIGHT = 124
+
+
 class LossPlot(pg.PlotWidget):
     """Dots are single steps, lines their moving average, diamonds the loss on held-out clips."""
 
@@ -86,6 +89,7 @@ class LossPlot(pg.PlotWidget):
         self._view: LossView = "experts"
         self._weight = 0.9
         self._legend: tuple[LegendEntry, ...] = ()
+        self.setMinimumHeight(_LEAST_HEIGHT)
         self.setMenuEnabled(False)
         self.hideButtons()
         item: Any = self.getPlotItem()
@@ -97,6 +101,10 @@ class LossPlot(pg.PlotWidget):
             # Once, before the labels: later this call itself would scale the numbers, by a factor that nothing shows.
             item.getAxis(name).enableAutoSIPrefix(enable=False)
         self.restyle()
+
+    def sizeHint(self) -> QSize:
+        """No more than it needs: it takes what the rest of the page leaves, and never has the page scroll."""
+        return QSize(2 * _LEAST_HEIGHT, _LEAST_HEIGHT)
 
     @property
     def legend(self) -> tuple[LegendEntry, ...]:

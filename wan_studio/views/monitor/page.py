@@ -39,6 +39,7 @@ from wan_studio.views.widgets import (
     card,
     label,
     row,
+    scrolled,
     set_role,
 )
 from wan_studio.views.wording import (
@@ -139,7 +140,8 @@ class MonitorPage(Page):
         )
         self._stack = QStackedWidget()
         self._stack.addWidget(self._empty)
-        self._stack.addWidget(body)
+        # A small window holds the curves, or what went wrong with buttons to go on, but not both.
+        self._stack.addWidget(scrolled(body, name="Run"))
         self.add(self._stack, 1)
 
     def _build_status(self) -> QFrame:

@@ -7,7 +7,7 @@ from trainer.protocol.events import Warned
 from wan_studio.bridge.run_watcher import WatchedRun
 from wan_studio.domain.run_state import RunState
 from wan_studio.services.fallback import Offer
-from wan_studio.views.theme import GRID
+from wan_studio.views.theme import GRID, set_icon
 from wan_studio.views.widgets import IconLabel, button, column, label, row, set_role, show_in_files
 from wan_studio.views.wording import OUTCOME_WORDS, count
 
@@ -39,14 +39,14 @@ class TroubleCard(QFrame):
         self.go_on = button("Resume with this", self.plan_wanted.emit, role="primary", icon_name="play")
         folder = button("Show run folder", self._show_folder, icon_name="folder-open")
         texts = column(self.title, self.text, self.hint, self.plan, gap=GRID // 2)
-        for made in (self.go_on, self.resume_so):
-            texts.addWidget(made, alignment=Qt.AlignmentFlag.AlignLeft)
+        texts.addSpacing(GRID // 2)
+        # Under the texts, which need the width: what does not fit in the page's height is cut off.
+        texts.addLayout(row(self.go_on, self.resume, self.resume_so, None, folder))
+        for made in (self.go_on, self.resume_so, self.plan):
             made.hide()
-        self.plan.hide()
-        content = row(self._icon, texts, folder, self.resume, gap=2 * GRID, margins=2 * GRID)
+        content = row(self._icon, texts, gap=2 * GRID, margins=2 * GRID)
         content.setStretch(1, 1)
-        for part in (self._icon, folder, self.resume):
-            content.setAlignment(part, Qt.AlignmentFlag.AlignTop)
+        content.setAlignment(self._icon, Qt.AlignmentFlag.AlignTop)
         self.setLayout(content)
 
     def show_end(self, watched: WatchedRun, offer: Offer | None) -> None:
@@ -60,7 +60,9 @@ class TroubleCard(QFrame):
         self._name(self.resume, text)
         self.resume.show()
         own = offer if offer is not None and offer.run.path == watched.run.path else None
-        set_role(self.resume, "plain" if own is not None and own.plan is not None else "primary")
+        is_first = own is None or own.plan is None
+        set_role(self.resume, "primary" if is_first else "plain")
+        set_icon(self.resume, "play", "on_accent" if is_first else "text")
         if own is None:
             self.title.setText(f"{words} at step {state.step}")
             self.text.setText(state.summary)
