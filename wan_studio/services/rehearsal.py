@@ -16,7 +16,6 @@ from wan_studio.domain.rehearsal_verdict import Verdict, verdict_of
 from wan_studio.domain.run_state import RunState
 from wan_studio.errors import AppError
 from wan_studio.services.fallback import planner_for
-from wan_studio.services.job_preparation import prepare_job
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.services.run_process import kill_run, process_runs, start_run
 from wan_studio.services.run_store import RunStore
@@ -50,6 +49,9 @@ def begin_rehearsal(project: Project, store: ProjectStore) -> Begun:
     Raises:
         AppError: there is no job to make, a run is at work, or the trainer does not start.
     """
+    # Here: the decoder behind it need not be there for the first window.
+    from wan_studio.services.job_preparation import prepare_job
+
     live = next((run for run in RunStore(store.runs_folder).runs() if run.is_alive()), None)
     if live is not None:
         raise RehearsalBusyError(live)

@@ -172,10 +172,10 @@ def test_a_crash_is_shown_with_the_last_words_and_a_way_to_go_on(
     )
     monitor = open_window.page(Step.MONITOR)
     assert not monitor._trouble.isHidden()
-    assert "Killed by the stand-in" in monitor._trouble_text.text()
-    assert monitor._resume.isEnabled()
+    assert "Killed by the stand-in" in monitor._trouble.text.text()
+    assert monitor._trouble.resume.isEnabled()
     monkeypatch.delenv("STAND_IN")
-    monitor._resume.click()
+    monitor._trouble.resume.click()
     qtbot.waitUntil(lambda: runs.watched.state.outcome is Outcome.COMPLETED, timeout=10000)
 
 
