@@ -10,8 +10,9 @@ from tests.wan_studio.conftest import use_trainer
 from trainer.model.miniature import build_miniature
 from trainer.protocol.events import Hello, RunFailed, RunFinished
 from trainer.protocol.run_folder import RunFolder
+from wan_studio.cli.arguments import parse
 from wan_studio.cli.console import EXIT_DONE, EXIT_FAILED
-from wan_studio.cli.runs import follow_to_the_end
+from wan_studio.cli.runs import follow_to_the_end, run_resume
 from wan_studio.domain.fallback_ladder import Rung
 from wan_studio.domain.hardware import HardwareSnapshot, MachineState
 from wan_studio.services.fallback import attempts_of, go_on, offer_for
@@ -58,15 +59,6 @@ def test_a_run_resumes_by_itself_with_the_first_rung_and_completes(tmp_path, bas
     assert "Resumed by itself from step 2 with blocks computed twice instead of kept." in told
 
 
-def test_without_being_asked_to_it_only_names_the_next_plan(tmp_path, base, short_trainer, capsys):
-    short_trainer("training.gradient_checkpointing=true")
-    run = RunFolder(tmp_path / "runs" / "small-001")
-    start_run(run, small_job(tmp_path, base))
-    assert follow_to_the_end(run) == EXIT_FAILED
-    assert "Next plan: Blocks computed twice instead of kept." in capsys.readouterr().out
-    assert attempts_of(run) == ()
-
-
 def test_where_nothing_resumes_a_new_run_begins_with_the_last_lora(tmp_path, base, short_trainer):
     short_trainer("quantization.transformer=float8")
     run = RunFolder(tmp_path / "runs" / "small-001")
@@ -101,3 +93,17 @@ def test_where_nothing_resumes_a_new_run_begins_with_the_last_lora(tmp_path, bas
     assert attempts_of(run)[-1].sentence == "Went on by itself as small-002, with the base in 8 bits."
     # The old run does not offer it once more.
     assert Rung.EIGHT_BITS not in offer_for(run, state, lambda: NO_GPU).plan.rungs
+
+
+def test_a_later_resume_takes_the_plan_at_once(tmp_path, base, short_trainer, capsys):
+    short_trainer("training.gradient_checkpointing=true")
+    run = RunFolder(tmp_path / "runs" / "small-001")
+    start_run(run, small_job(tmp_path, base))
+    assert follow_to_the_end(run) == EXIT_FAILED
+    said = capsys.readouterr()
+    assert "Next plan: Blocks computed twice instead of kept." in said.out
+    assert f"wan-studio resume {run.path} --continue-by-itself" in said.err
+    assert attempts_of(run) == ()
+    assert run_resume(parse(["resume", str(run.path), "--continue-by-itself"])) == EXIT_DONE
+    assert len(of_type(run, RunFailed)) == 1
+    assert len(attempts_of(run)) == 1

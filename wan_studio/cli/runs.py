@@ -10,7 +10,7 @@ from wan_studio.cli.console import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, complai
 from wan_studio.cli.follow import follow, report_failure
 from wan_studio.domain.run_state import Outcome, RunState
 from wan_studio.errors import AppError
-from wan_studio.services.fallback import Offer, attempts_of, go_on, offer_for, ran_out
+from wan_studio.services.fallback import Offer, attempts_of, go_on, offer_for
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.services.run_process import ExportForm, RunBusyError, export_run, resume_run
 from wan_studio.services.run_store import RunStore, current_state
@@ -57,8 +57,12 @@ def run_resume(arguments: argparse.Namespace) -> int:
         say(f"{run.path} is complete: all {state.step} steps are done.")
         return finish(run, state)
     if state.has_ended:
-        resume_run(run, memory=arguments.assignments)
-        say(f"Resuming {run.path}")
+        takes_plan = arguments.continue_by_itself and not arguments.assignments
+        went_on = _gone_on(run, state) if takes_plan else None
+        if went_on is None:
+            resume_run(run, memory=arguments.assignments)
+            say(f"Resuming {run.path}")
+        run = went_on or run
     elif arguments.assignments:
         raise RunBusyError(run)
     else:
@@ -99,13 +103,11 @@ def follow_to_the_end(run: RunFolder, *, continues_by_itself: bool = False) -> i
             the ladder.
     """
     state = follow(run)
-    while state is not None and ran_out(state) is not None:
-        offer = _told_offer(run, state)
-        if not continues_by_itself or offer is None or offer.plan is None:
+    while continues_by_itself and state is not None:
+        went_on = _gone_on(run, state)
+        if went_on is None:
             break
-        run = go_on(offer, state, by_itself=True)
-        say(attempts_of(run)[-1].sentence)
-        state = follow(run)
+        run, state = went_on, follow(went_on)
     if state is None:
         complain(f"The trainer goes on in the background. Follow it with: {_command('resume', run)}")
         return EXIT_STOPPED
@@ -117,7 +119,9 @@ def follow_to_the_end(run: RunFolder, *, continues_by_itself: bool = False) -> i
             return EXIT_STOPPED
         case _:
             report_failure(run, state)
-            complain(f"Go on with: {_command('resume', run)}")
+            offer = None if continues_by_itself else _told_offer(run, state)
+            takes_plan = " --continue-by-itself" if offer is not None and offer.plan is not None else ""
+            complain(f"Go on with: {_command('resume', run)}{takes_plan}")
             return EXIT_FAILED
 
 
@@ -132,8 +136,20 @@ def finish(run: RunFolder, state: RunState) -> int:
     return EXIT_DONE
 
 
+def _gone_on(run: RunFolder, state: RunState) -> RunFolder | None:
+    """The run that goes on with the next plan where GPU memory ran out; None where none does."""
+    offer = _told_offer(run, state)
+    if offer is None or offer.plan is None:
+        return None
+    went_on = go_on(offer, state, by_itself=True)
+    say(attempts_of(went_on)[-1].sentence)
+    if went_on.path != run.path:
+        say(f"Run: {went_on.path}")
+    return went_on
+
+
 def _told_offer(run: RunFolder, state: RunState) -> Offer | None:
-    """What a run that ran out of memory can go on with, said on the terminal; None where that cannot be told."""
+    """What a run that ran out of memory can go on with, said on the terminal; None where it did not, or cannot."""
     try:
         offer = offer_for(run, state)
     except WireError as error:

@@ -1,8 +1,7 @@
 """What to go on with when memory ran out: the next plan that fits, by rungs, the least harm first."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 
 from trainer.protocol.events import MemoryReport
 from trainer.protocol.memory_settings import MEMORY_SETTINGS
@@ -92,14 +91,12 @@ def next_plan(
     resuming = [chain for chain in (_resuming(made) for made in chains) if chain]
     harder = [chain for chain in (_changing(made) for made in chains) if chain]
     test = _Test(settings, memory, _after(planner, memory))
-    together = _together(chain[-1] for chain in resuming)
-    base = together[-1:] if together else ()
-    tries: list[tuple[Choice, ...]] = [
-        *((choice,) for chain in resuming for choice in chain),
-        *together[1:],
-        *((choice,) for chain in harder for choice in chain),
-        *((*before, choice) for before in base for chain in harder for choice in chain),
-        *((*before, *more) for before in base for more in _together(chain[-1] for chain in harder)[1:]),
+    most = tuple(chain[-1] for chain in resuming)
+    tries = [
+        *_alone(resuming),
+        *_together(resuming),
+        *_alone(harder),
+        *((*most, *more) for more in (*_alone(harder), *_together(harder)) if most),
     ]
     return next((plan for plan in map(test.plan_of, tries) if plan is not None), None)
 
@@ -206,9 +203,18 @@ def _changing(chain: Sequence[Choice]) -> tuple[Choice, ...]:
     return tuple(choice for choice in chain if not all(name in MEMORY_SETTINGS for name in choice.changes))
 
 
-def _together(choices: Iterable[Choice]) -> list[tuple[Choice, ...]]:
-    """One, two, three of them and so on, from the first."""
-    return list(accumulate(((choice,) for choice in choices), lambda before, more: before + more))
+def _alone(chains: Sequence[Sequence[Choice]]) -> list[tuple[Choice, ...]]:
+    return [(choice,) for chain in chains for choice in chain]
+
+
+def _together(chains: Sequence[Sequence[Choice]]) -> list[tuple[Choice, ...]]:
+    """Two of them, three and so on, from the first: all but the last as far as they go."""
+    return [
+        (*(before[-1] for before in chains[:at]), choice)
+        for at, chain in enumerate(chains)
+        if at
+        for choice in chain
+    ]
 
 
 def _as_text(value: object) -> str:

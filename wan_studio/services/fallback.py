@@ -71,7 +71,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
                 f"from {self.from_run}'s LoRA at step {self.step}" if self.step else f"after {self.from_run}"
             )
             return f"Begun{how} {begun}, with {self.words}."
-        return f"Resumed{how} from step {self.step} with {self.words}."
+        begun = f"Resumed{how} from step {self.step}" if self.step else f"Started again{how}"
+        return f"{begun} with {self.words}."
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Learns from runs of this machine: what they measure goes into `calibration.json`, and never stops a run."""
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,8 @@ from wan_studio.services.calibration_store import add_records
 from wan_studio.services.run_process import ran_here
 
 _log = logging.getLogger(__name__)
+PATIENCE_SECONDS = 30.0
+"""After what could not be stored, until it is tried again: runs are looked at several times a second."""
 
 News = tuple[float, tuple[WorkMeasured, ...], tuple[MemoryReport, ...]]
 """What of a run's state there is to learn from: when its process began, and what that has told."""
@@ -51,6 +54,7 @@ class RunCalibrator:
         self._look = look or (lambda: look_at_gpus())
         self._path = path
         self._taken: dict[Path, News] = {}
+        self._tries_again_at = 0.0
 
     def take_in(self, run: RunFolder, state: RunState) -> tuple[CalibrationRecord, ...]:
         """Store what is new; reads and writes files, so not on the GUI thread.
@@ -60,13 +64,13 @@ class RunCalibrator:
             another machine or on a CPU, or where it could not be stored, which the log tells.
         """
         news = news_of(state)
-        if news is None or self._taken.get(run.path) == news:
+        if news is None or self._taken.get(run.path) == news or time.monotonic() < self._tries_again_at:
             return ()
         try:
             records = self._records(run, state)
             add_records(records, self._path)
         except (OSError, WireError, msgspec.ValidationError) as error:
-            # Its works come again with the next news.
+            self._tries_again_at = time.monotonic() + PATIENCE_SECONDS
             _log.warning("What %s has measured could not be stored: %s", run.path, error)
             return ()
         self._taken[run.path] = news

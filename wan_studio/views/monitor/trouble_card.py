@@ -106,8 +106,8 @@ class TroubleCard(QFrame):
             return
         self.hint.setText(saved)
         self.plan.setText(f"Next plan: {offer.plan.sentence}")
-        resumes = offer.plan.resumes
-        self._name(self.go_on, "Resume with this" if resumes else "Start a new run with this")
+        resumed = "Resume with this" if offer.saved_step else "Start again with this"
+        self._name(self.go_on, resumed if offer.plan.resumes else "Start a new run with this")
 
     def _show_remedy(self, remedy: str) -> None:
         self._remedy = remedy
