@@ -28,8 +28,7 @@ def corrected_memory(
         for one in records
         if one.kind == "step" and one.plan in plans and one.batch == batch and one.reserved_bytes
     }
-    computed = {one.shape: one for one in forecast.of(Phase.TRAINING) if one.shape in known}
-    ratios = [known[shape] / one.reserved for shape, one in computed.items() if shape is not None]
+    ratios = [known[one.shape] / one.reserved for one in forecast.of(Phase.TRAINING) if one.shape in known]
     if not ratios:
         return forecast
     largest = forecast.training
