@@ -34,7 +34,7 @@ def page(qtbot, home, tmp_path):
 
 
 def row(page, name):
-    (found,) = (made for made in page._gpu_rows if made.spec.name == name)
+    (found,) = (made for made in page.machine.gpu_rows if made.spec.name == name)
     return found
 
 
@@ -59,7 +59,7 @@ def test_the_meters_show_the_gpu_that_trains(page):
         ram_available_bytes=1,
     )
     page._show_snapshot(snapshot)
-    assert page._gpu_name.text() == "Display card"
+    assert page.machine.name == "Display card"
     row(page, "job.gpu").editor.entered.emit(1)
     page._show_snapshot(snapshot)
-    assert page._gpu_name.text() == "Training card"
+    assert page.machine.name == "Training card"
