@@ -19,7 +19,8 @@ from wan_studio.views.widgets import Expander, IconLabel, card, label, row
 from wan_studio.views.wording import gib
 
 _NOT_TOLD = "not told by the driver"
-_NAMES = (("VRAM", "GPU load", "Heat"), ("RAM", "Disk", "Power"))
+_NAMES = (("VRAM", "RAM", "Disk"), ("GPU load", "Heat", "Power"))
+_OF_THE_GPU = ("VRAM", "GPU load", "Heat", "Power")
 _EXPANDER = "hardware.gpus"
 
 
@@ -110,15 +111,16 @@ class GpuCard(QWidget):
         grid = QGridLayout()
         grid.setHorizontalSpacing(2 * GRID)
         grid.setVerticalSpacing(GRID)
+        self._labels: dict[str, QLabel] = {}
         self._meters: dict[str, Meter] = {}
         self._figures: dict[str, QLabel] = {}
         for side, names in enumerate(_NAMES):
             for at, name in enumerate(names):
-                meter, figure = Meter(name, 96), label("", "body")
+                words, meter, figure = label(name, "muted"), Meter(name, 96), label("", "body")
                 figure.setFont(numeric_font())
-                for column, part in enumerate((label(name, "muted"), meter, figure)):
+                for column, part in enumerate((words, meter, figure)):
                     grid.addWidget(part, at, 3 * side + column)
-                self._meters[name], self._figures[name] = meter, figure
+                self._labels[name], self._meters[name], self._figures[name] = words, meter, figure
             grid.setColumnMinimumWidth(3 * side, 64)
             grid.setColumnStretch(3 * side + 2, 1)
         return grid
@@ -136,9 +138,11 @@ class GpuCard(QWidget):
         return self._gpus
 
     def _show_gpu_figures(self, gpu: GpuSnapshot | None) -> None:
+        for name in _OF_THE_GPU:
+            for part in (self._labels[name], self._figures[name]):
+                part.setVisible(gpu is not None)
+            self._meters[name].setVisible(False)
         if gpu is None:
-            for name in ("VRAM", "GPU load", "Heat", "Power"):
-                self._show_figure(name, None, "none")
             return
         free, total = gpu.vram_free_bytes, gpu.vram_total_bytes
         if free is None or total is None:

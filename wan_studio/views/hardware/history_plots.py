@@ -92,7 +92,7 @@ class _Plot(QWidget):
             item.getAxis(name).enableAutoSIPrefix(enable=False)
         # As wide in all four, so that their times stand above each other.
         item.getAxis("left").setWidth(48)
-        ticks = [(-60, "60 min ago"), (-30, "30 min ago"), (0, "now")]
+        ticks = [(-minutes, f"{minutes} min ago") for minutes in (45, 30, 15)]
         item.getAxis("bottom").setTicks([ticks])
         self._curve = item.plot([], [])
         self._curve.setDownsampling(auto=True, method="peak")

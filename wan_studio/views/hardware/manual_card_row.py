@@ -23,6 +23,7 @@ class ManualCardRow(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._has_gpu = True
+        self._shown: ManualCard | None = None
         self._wanted = QCheckBox("Plan for another card")
         self._wanted.clicked.connect(self._on_wanted)
         self._size = QLineEdit()
@@ -58,6 +59,9 @@ class ManualCardRow(QWidget):
     def show_card(self, card: ManualCard | None) -> None:
         """Show the card that is planned for."""
         self._wanted.setChecked(card is not None)
+        if card is None and self._shown is not None:
+            self._size.clear()
+        self._shown = card
         if card is not None and card != self._card():
             self._size.setText(str(card.gib))
             self._series.setCurrentIndex([one for _, one in SERIES].index(card.capability))

@@ -15,7 +15,7 @@ from wan_studio.views.hardware.plan_card import PlanCard
 from wan_studio.views.hardware.programs_card import ProgramsCard
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID
-from wan_studio.views.widgets import Expander, readable, scrolled
+from wan_studio.views.widgets import Expander, card, readable, scrolled
 
 if TYPE_CHECKING:
     from wan_studio.views.hardware.history_plots import HistoryPlots
@@ -63,9 +63,8 @@ class HardwarePage(Page):
         self.model = ModelCard(self.bench)
         for part in (self.machine, self.plan):
             part.problem_changed.connect(self.primary_changed)
-        self._history_holder = QWidget()
-        self._history_layout = QVBoxLayout(self._history_holder)
-        self._history_layout.setContentsMargins(0, 0, 0, 0)
+        self._history_layout = QVBoxLayout()
+        self._history_holder = card(self._history_layout)
         is_open = _HISTORY in self.bench.settings.open_expanders
         self._history = Expander("The last hour", self._history_holder, is_open=is_open)
         self._history.toggled.connect(self._on_history)

@@ -68,6 +68,7 @@ class PlanRows(QWidget):
         self.session = bench.session
         self._rows: dict[str, SettingRow] = {}
         more = card(*(self._make(name) for name in MORE), gap=GRID + 4, margins=0)
+        more.setContentsMargins(0, GRID, 0, 0)
         is_open = _EXPANDER in bench.settings.open_expanders
         self._more = Expander("More of the plan", more, is_open=is_open)
         self._more.toggled.connect(lambda is_open: bench.remember_expander(_EXPANDER, is_open=is_open))

@@ -23,15 +23,15 @@ def when(phase: PhaseMemory) -> str:
 def vram_words(judgement: Judgement, machine: Machine) -> str:
     """The peak with its error, and what is free."""
     peak = judgement.memory.peak
-    error = gib(judgement.memory.error * peak.total, unit=False)
-    free = "" if machine.gpu is None else f" of {gib(machine.gpu.free_bytes)} free"
-    return f"Peak {gib(peak.total)} ± {error}{free}, {when(peak)}"
+    error = gib(judgement.memory.error * peak.total)
+    free = "" if machine.gpu is None else f"; {gib(machine.gpu.free_bytes)} are free"
+    return f"Peak {gib(peak.total, unit=False)} ± {error} {when(peak)}{free}"
 
 
 def ram_words(judgement: Judgement, machine: Machine) -> str:
     """The same of RAM."""
     ram = judgement.memory.ram
-    return f"Peak {gib(ram.total)} of {gib(machine.ram_available_bytes)} free, {when(ram)}"
+    return f"Peak {gib(ram.total)} {when(ram)}; {gib(machine.ram_available_bytes)} are free"
 
 
 def step_words(judgement: Judgement) -> str:
@@ -50,14 +50,6 @@ def hours_words(judgement: Judgement) -> str:
         return NOT_KNOWN
     least, most = time.hours_range
     return _range(60 * least, 60 * most, "min") if most < 1.5 else _range(least, most, "h")
-
-
-def about_hours(judgement: Judgement) -> str:
-    """Hours of the whole run in short: "about 8 h"; empty where they are not known."""
-    time = judgement.time
-    if not time.runs or not time.buckets:
-        return ""
-    return f"about {_figure(time.hours)} h" if time.hours >= 1 else f"about {60 * time.hours:.0f} min"
 
 
 def told_words(judgement: Judgement) -> str:
