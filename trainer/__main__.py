@@ -1,4 +1,4 @@
-"""``python -m trainer run | resume | export | preview | lora | measure``: argv to recipe, errors to exit codes."""
+"""``python -m trainer run | resume | rehearse | export | preview | lora | measure``: argv to recipe, errors to exit codes."""
 
 import argparse
 import contextlib
@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from trainer.errors import TrainerError
+from trainer.protocol.events import RunFinished
 from trainer.protocol.job import JobSpec
 from trainer.protocol.memory_settings import MemorySettingError, memory_settings, with_memory
 from trainer.protocol.run_folder import RunFolder, RunLockedError, read_job_file
@@ -20,6 +21,7 @@ from trainer.protocol.wire import WireError
 from trainer.recipes.lora_verb import add_export_options, add_lora_verb, run_tool
 from trainer.recipes.measure_verb import add_measure_options, run_measure
 from trainer.runtime.control import Control, FollowingControl
+from trainer.runtime.quick_stop import quick_stop
 from trainer.runtime.reporter import Reporter, SilentReporter, failure
 
 EXIT_DONE = 0
@@ -63,6 +65,19 @@ def _parser() -> argparse.ArgumentParser:
         help="another setting of memory, e.g. model.layer_offloading=0.6 (may be repeated)",
     )
     resume.set_defaults(verb=_resume)
+
+    rehearse = verbs.add_parser(
+        "rehearse", help="do once all that a run will need memory and time for; trains and saves nothing"
+    )
+    rehearse.add_argument("run_dir", type=Path, help="folder with a job.json, of no run that has begun")
+    rehearse.add_argument("--steps", type=_positive, default=2, help="timed, of each expert; 2 unless given")
+    rehearse.add_argument(
+        "--cap", type=_finite, default=0.0, metavar="GIB", help="emulate a card of this size"
+    )
+    rehearse.add_argument(
+        "--random", action="store_true", help="random weights of the real model's shapes, not the base's"
+    )
+    rehearse.set_defaults(verb=_rehearse)
 
     export = verbs.add_parser("export", help="write verified LoRA files; prints their paths")
     export.add_argument("run_dir", type=Path)
@@ -150,15 +165,50 @@ def _train(run: RunFolder, job: JobSpec, memory: dict[str, str] | None = None) -
 
         changes = [word for name, value in (memory or {}).items() for word in ("--set", f"{name}={value}")]
         return launch(1 + len(job.job.more_gpus), ["resume", str(run.path), *changes])
+
+    def begin() -> None:
+        if memory:
+            run.change_memory(memory)
+
+    return _held(run, lambda *told: _import_and_train(run, job, *told), begin)
+
+
+def _rehearse(options: argparse.Namespace) -> int:
+    run = RunFolder(options.run_dir)
+    try:
+        job = run.read_job()
+    except WireError as error:
+        return _refuse(f"There is no job to rehearse: {error}")
+    if run.checkpoint_steps():
+        return _refuse(f"{run.path} holds a run that has begun; rehearse its job in a folder of its own.")
+
+    def work(reporter: Reporter, control: Control) -> None:
+        def leave() -> None:
+            reporter.say(RunFinished(reason="stopped", step=0))
+            reporter.close()
+            os._exit(EXIT_DONE)
+
+        # Imports are inside: they take seconds.
+        with quick_stop(run, control, leave):
+            from trainer.recipes.rehearse import Rehearsal, rehearse
+
+            rehearse(run, job, reporter, control, Rehearsal(options.steps, options.cap, options.random))
+
+    return _held(run, work)
+
+
+def _held(
+    run: RunFolder, work: Callable[[Reporter, Control], None], begin: Callable[[], None] = lambda: None
+) -> int:
+    """Do the work, and before it what needs no reporting, while no other process can work on the run."""
     try:
         # The lock first: torch takes seconds to import, and the app should see the run alive.
         with run.hold_lock(), Reporter(run) as reporter:
-            if memory:
-                run.change_memory(memory)
+            begin()
             control = Control(run, reporter)
             control.forget_commands_before(psutil.Process().create_time())
             control.listen_to_signals()
-            return _reported(reporter, lambda: _import_and_train(run, job, reporter, control))
+            return _reported(reporter, lambda: work(reporter, control))
     except RunLockedError:
         return _refuse(f"Another trainer works on {run.path}; wait for it, or stop it.", EXIT_LOCKED)
     except OSError as error:
@@ -217,6 +267,12 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"{text} is no number")
     return number
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of 1 or more")
+    return int(text)
 
 
 def _lora(options: argparse.Namespace) -> int:

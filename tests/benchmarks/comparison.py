@@ -20,10 +20,11 @@ from trainer.errors import TrainerError
 from trainer.model.a14b_config import A14B_I2V_CONFIG
 from trainer.objective.flow_matching import add_noise, velocity_target
 from trainer.objective.losses import item_losses
-from trainer.recipes.measure import CONTEXT_GIB, GIB, Bench, Case, line_of
+from trainer.recipes.measure import Bench
+from trainer.recipes.measure_case import Case, line_of
 from trainer.recipes.measure_floor import TEXT_TOKENS, timed
 from trainer.recipes.measure_verb import read_case
-from trainer.runtime.device import choose_device, device_name, release_memory
+from trainer.runtime.device import CONTEXT_GIB, GIB, choose_device, device_name, release_memory
 from trainer.runtime.optim import make_optimizer, take_step
 
 CONDITION_CHANNELS = A14B_I2V_CONFIG["in_channels"] - A14B_I2V_CONFIG["out_channels"]

@@ -10,7 +10,8 @@ from tests.jobs import small_job
 from tests.processes import events_of, go, steps_of, trainer, wait_for
 from trainer.model.miniature import build_miniature
 from trainer.protocol.commands import Stop
-from trainer.protocol.events import Hello, RunFinished
+from trainer.protocol.events import Hello, RunFinished, WorkMeasured
+from trainer.protocol.job import Expert
 from trainer.protocol.run_folder import RunFolder
 from trainer.protocol.wire import write_json
 
@@ -73,6 +74,9 @@ def test_two_processes_train_what_one_does_and_one_goes_on_with_their_run(tmp_pa
     for ours, theirs in zip(together, alone, strict=True):
         assert ours.item_losses == pytest.approx(theirs.item_losses, rel=1e-4)
         assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-3)
+    measured = [event for event in events_of(two) if isinstance(event, WorkMeasured)]
+    loaded = [one.expert for one in measured if one.work == "loading"]
+    assert loaded == list(Expert), "each process loads both, and one of them says so"
 
     # The same run from its middle, by torchrun with one process: as many micro-batches, the same numbers.
     for name in two.checkpoint(6).iterdir():

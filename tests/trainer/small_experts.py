@@ -12,7 +12,8 @@ from torch import Tensor
 from trainer.model.assemble import AssembledExpert, Assembly, assemble_expert
 from trainer.model.expert_plan import ExpertPlan
 from trainer.model.lora import LoraSettings, add_lora, load_lora_state, lora_state
-from trainer.model.miniature import MiniatureConfig, build_expert
+from trainer.model.miniature import MiniatureConfig, build_expert, build_text_encoder, build_vae
+from trainer.model.random_base import ModelConfigs
 from trainer.model.weight_source import WeightSource
 
 CPU = torch.device("cpu")
@@ -50,6 +51,15 @@ def expert_weights(config: MiniatureConfig = SMALL, seed: int = 0, dtype=torch.f
                 torch.nn.init.normal_(parameter, mean=1.0, std=0.2)
     tensors = {name: one.detach().to(dtype) for name, one in model.named_parameters()}
     return MemorySource(tensors, model.config, seed)
+
+
+def small_configs() -> ModelConfigs:
+    """The parts of a base in small."""
+    return ModelConfigs(
+        expert=dict(expert_weights(SMALL).config),
+        vae=dict(build_vae(SMALL).config),
+        text=build_text_encoder(SMALL, 128).config.to_dict(),
+    )
 
 
 def plain_expert(source: MemorySource, dtype=torch.float32, device=CPU) -> WanTransformer3DModel:

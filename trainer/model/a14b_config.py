@@ -1,12 +1,13 @@
-"""The transformer config of Wan 2.2 I2V A14B, as data: both experts have it.
+"""The configs of Wan 2.2 I2V A14B's parts, as data: of the experts, which have the same, VAE and text encoder.
 
-With it the real model's list of layers can be made on the meta device, without its weights: LoRA
-files of any origin are checked against that.
+With them the real model's parts can be made without their weights: LoRA files of any origin are checked
+against the experts' list of layers, and measurements take random weights.
 """
 
 from typing import Any
 
 MODEL_NAME = "Wan 2.2 I2V A14B"
+A14B_BOUNDARY = 0.9
 
 A14B_I2V_CONFIG: dict[str, Any] = {
     "patch_size": (1, 2, 2),
@@ -26,3 +27,28 @@ A14B_I2V_CONFIG: dict[str, Any] = {
     "added_kv_proj_dim": None,
     "rope_max_seq_len": 1024,
 }
+
+A14B_VAE_CONFIG: dict[str, Any] = {
+    "base_dim": 96,
+    "z_dim": 16,
+    "dim_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2,
+    "attn_scales": [],
+    "temperal_downsample": [False, True, True],
+    "dropout": 0.0,
+}
+"""Of `AutoencoderKLWan`: Wan 2.1's, which 2.2 A14B has too."""
+
+A14B_TEXT_CONFIG: dict[str, Any] = {
+    "vocab_size": 256384,
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "relative_attention_num_buckets": 32,
+    "feed_forward_proj": "gated-gelu",
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+}
+"""Of `UMT5EncoderModel`: UMT5-XXL."""

@@ -31,8 +31,9 @@ from trainer.model.diffusers_folder import INDEX_FILE, find_in_diffusers_folder
 from trainer.model.fingerprints import digest, fingerprint_of
 from trainer.model.hub import cached_folder, downloaded_folder
 from trainer.model.loose_files import find_loose
-from trainer.model.prompt_tokenizer import find_tokenizer
+from trainer.model.prompt_tokenizer import find_tokenizer, load_tokenizer
 from trainer.model.release_folder import find_in_release_folder, is_release_folder
+from trainer.model.text import Tokenize
 from trainer.model.weight_source import WeightSource, open_expert, open_text_encoder, open_vae
 from trainer.protocol.base_names import is_hub_name
 from trainer.protocol.job import MINIATURE, Expert, ModelSection
@@ -77,6 +78,10 @@ class BaseModel:
     def text_source(self) -> WeightSource:
         """The text encoder's weights under the names of `UMT5EncoderModel`; raises as `expert_source`."""
         return _text_source(self.parts[Part.TEXT])
+
+    def open_tokenizer(self) -> Tokenize:
+        """The text encoder's tokenizer; raises as `expert_source`."""
+        return load_tokenizer(self.tokenizer)
 
 
 def open_base(model: ModelSection | str) -> BaseModel:

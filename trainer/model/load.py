@@ -17,7 +17,6 @@ from trainer.model.base_errors import PartNotLoadedError
 from trainer.model.frozen.linear import FrozenLinear
 from trainer.model.frozen.weights import Float8Weight
 from trainer.model.layouts import BaseModel, expert_config
-from trainer.model.prompt_tokenizer import load_tokenizer
 from trainer.model.sampling import EulerSampler, Sampler
 from trainer.model.text import TextEncoder
 from trainer.model.weight_source import WeightSource
@@ -150,7 +149,7 @@ def load_text_encoder(
     Raises:
         BaseModelError: the files do not make them.
     """
-    tokenizer = load_tokenizer(base.tokenizer)
+    tokenizer = base.open_tokenizer()
     source = base.text_source()
     # On the meta device altogether: it has no buffers, and its two names for the embeddings stay one.
     with _loading(source.place), torch.device("meta"):

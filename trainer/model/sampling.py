@@ -85,6 +85,10 @@ class DenoiseRequest:
         """The guidance while that expert denoises."""
         return self.guidance_high if expert is Expert.HIGH else self.guidance_low
 
+    def predictions(self, expert: Expert) -> int:
+        """How many predictions one step of that expert takes."""
+        return 1 if self.guidance(expert) <= 1.0 or self.negative_LD is None else 2
+
 
 @torch.no_grad()
 def denoise(experts: Experts, scheduler: Sampler, request: DenoiseRequest, on_step: OnStep) -> Tensor:
@@ -128,8 +132,8 @@ def _guided_velocity(
         return experts.predict(expert, latents_BCTHW, condition_BCTHW, timestep[None], text_BLD)
 
     velocity_BCTHW = predict(request.prompt_LD)
-    guidance = request.guidance(expert)
-    if guidance <= 1.0 or request.negative_LD is None:
+    if request.negative_LD is None or request.predictions(expert) == 1:
         return velocity_BCTHW
+    guidance = request.guidance(expert)
     unguided_BCTHW = predict(request.negative_LD)
     return unguided_BCTHW + guidance * (velocity_BCTHW - unguided_BCTHW)

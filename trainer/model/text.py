@@ -4,13 +4,14 @@
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ftfy
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
+from transformers import UMT5EncoderModel
 
 from trainer.model.frozen.linear import described_weights
 
@@ -18,11 +19,15 @@ MAX_TOKENS = 512
 """Length that the experts see; longer prompts are cut, shorter ones padded with zeros."""
 
 
+Tokenize = Callable[..., Any]
+"""From prompts to `input_ids` and `attention_mask`, called as transformers' tokenizers are."""
+
+
 @dataclass(frozen=True, slots=True)
 class TextEncoder:
     """UMT5 with its tokenizer."""
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Tokenize
     model: UMT5EncoderModel
 
 

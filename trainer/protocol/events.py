@@ -20,9 +20,38 @@ class Phase(StrEnum):
     CACHING_TEXT = "caching_text"
     CACHING_LATENTS = "caching_latents"
     TRAINING = "training"
+    REHEARSING = "rehearsing"
     VALIDATING = "validating"
     PREVIEWING = "previewing"
     SAVING = "saving"
+
+
+class MemoryReport(Struct, frozen=True, kw_only=True):
+    """What GPU memory did not suffice for, and how it stood; sizes are 0 and bytes None where not known.
+
+    Attributes:
+        doing: "loading", "caching_text", "caching_latents", "forward", "backward", "update", "validating",
+            "previewing" or "other"; no list that is closed, so that an older app reads a newer trainer's.
+        width: Of the clip in pixels, as `height`.
+        batch: Clips at once.
+        needed_bytes: What was asked for in vain.
+        allocated_bytes: In tensors of the trainer.
+        reserved_bytes: Held by the trainer's PyTorch, those tensors included.
+        total_bytes: The card's.
+        others_bytes: What is neither free nor reserved: CUDA itself, libraries, and other programs.
+    """
+
+    doing: str
+    expert: Expert | None = None
+    width: int = 0
+    height: int = 0
+    frames: int = 0
+    batch: int = 1
+    needed_bytes: int | None = None
+    allocated_bytes: int | None = None
+    reserved_bytes: int | None = None
+    total_bytes: int | None = None
+    others_bytes: int | None = None
 
 
 class EventBase(Struct, frozen=True, kw_only=True, tag_field="event"):
@@ -107,6 +136,59 @@ class StepDone(EventBase, frozen=True, kw_only=True, tag="step_done"):
     peak_vram_bytes: int = 0
 
 
+Work = Literal["loading", "text", "latents", "step", "validation", "preview", "saving"]
+
+
+class WorkMeasured(EventBase, frozen=True, kw_only=True, tag="work_measured"):
+    """What some work took on this machine, so that later runs can be forecast from it.
+
+    A later one about the same work (see `subject`) takes the place of an earlier one.
+
+    Attributes:
+        work: loading: of one expert. text: encoding one prompt. latents: reading, encoding and storing one
+            window of a clip with its condition. step: one optimizer step. validation: one held-out clip.
+            preview: one row, decoded. saving: one checkpoint.
+        expert: Whose work it was; None where both or none had a part in it.
+        width: Of the clips in pixels, as `height`; 0 where there are none.
+        batch: Clips at once.
+        passes: Of a step: batches that this process computed one after the other for it
+            (`training.gradient_accumulation`). Of a validation or preview: predictions, of
+            which a guided denoising step takes two.
+        preserved: Prompts of each batch whose output the step also held to the base's, a forward pass
+            without and one with gradient each.
+        count: How many were measured.
+        seconds: Median of one, without the first where there are others.
+        first_seconds: What the first took, with what had to be compiled or loaded for it; of loading, only
+            where weights had to be quantized. 0 where that is not known.
+        decode_seconds: Of a preview's `seconds`, what loading the VAE and decoding took.
+        reserved_bytes: Most GPU memory that PyTorch held meanwhile, left-overs of earlier work included.
+        allocated_bytes: Most GPU memory in tensors meanwhile.
+        ram_bytes: Most RAM that the process held at the end of one of them, pinned memory included.
+    """
+
+    work: Work
+    expert: Expert | None = None
+    width: int = 0
+    height: int = 0
+    frames: int = 0
+    batch: int = 1
+    passes: int = 1
+    preserved: int = 0
+    count: int = 1
+    seconds: float = 0.0
+    first_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    reserved_bytes: int = 0
+    allocated_bytes: int = 0
+    ram_bytes: int = 0
+
+    @property
+    def subject(self) -> tuple[object, ...]:
+        """What it tells of: equal for measurements of which the later one counts."""
+        size = (self.width, self.height, self.frames)
+        return (self.work, self.expert, *size, self.batch, self.passes, self.preserved)
+
+
 class ValidationDone(EventBase, frozen=True, kw_only=True, tag="validation_done"):
     """Loss of one expert on the held-out clips, always at the same noise and timesteps.
 
@@ -155,10 +237,15 @@ class CommandObeyed(EventBase, frozen=True, kw_only=True, tag="command_obeyed"):
 
 
 class Warned(EventBase, frozen=True, kw_only=True, tag="warned"):
-    """Something went wrong that does not end the run."""
+    """Something went wrong that does not end the run.
+
+    Attributes:
+        memory: Where GPU memory ran out, e.g. in a preview; else None.
+    """
 
     message: str
     hint: str = ""
+    memory: MemoryReport | None = None
 
 
 class Paused(EventBase, frozen=True, kw_only=True, tag="paused"):
@@ -190,6 +277,7 @@ class RunFailed(EventBase, frozen=True, kw_only=True, tag="run_failed"):
         hint: What to do.
         step: Optimizer steps that are done and saved.
         remedy: The setting, `section.field=value`, that a resume is most worth a try with; empty for none.
+        memory: Where GPU memory ran out; else None.
     """
 
     kind: str
@@ -197,6 +285,7 @@ class RunFailed(EventBase, frozen=True, kw_only=True, tag="run_failed"):
     hint: str = ""
     step: int = 0
     remedy: str = ""
+    memory: MemoryReport | None = None
 
 
 class UnknownEvent(Struct, frozen=True):
@@ -211,6 +300,7 @@ Event = (
     | PhaseProgress
     | PhaseFinished
     | StepDone
+    | WorkMeasured
     | ValidationDone
     | CheckpointSaved
     | CheckpointRemoved

@@ -4,6 +4,7 @@ What is cached already is left alone, so a stopped run goes on where it was, and
 caption costs only itself. The text encoder and the VAE's encoder are needed here and nowhere later.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -21,9 +22,9 @@ from trainer.errors import TrainerError
 from trainer.model.load import load_text_encoder, load_vae
 from trainer.model.text import TextEncoder, encode_prompts
 from trainer.model.vae import encode_clip, encode_condition
-from trainer.protocol.events import Phase
+from trainer.protocol.events import Phase, WorkMeasured
 from trainer.protocol.job import JobSpec, SampleRow
-from trainer.recipes.memory_advice import work_on
+from trainer.recipes.memory_advice import measured_work, work_on
 from trainer.recipes.prompts import prompts_to_cache
 from trainer.recipes.run_context import RunContext
 from trainer.runtime.device import compute_dtype, release_memory
@@ -49,19 +50,39 @@ def cache_prompts(context: RunContext) -> None:
     missing = [
         prompt for prompt in prompts_to_cache(context.job) if not context.cache.has(context.text_key(prompt))
     ]
+    encode_all(
+        context,
+        missing,
+        lambda prompt, rows_LD: store(context, context.text_key(prompt), {TEXT_ROWS: rows_LD.cpu()}),
+    )
+
+
+def encode_all(context: RunContext, prompts: list[str], keep: Callable[[str, Tensor], None]) -> None:
+    """Encode prompts, and tell what that takes; the encoder is in memory only meanwhile.
+
+    Args:
+        context: The run.
+        prompts: Without any, no encoder is loaded.
+        keep: Given each prompt with its rows, (L, D).
+    """
     with (
-        context.reporter.phase(Phase.CACHING_TEXT, len(missing), "prompts") as report,
+        context.reporter.phase(Phase.CACHING_TEXT, len(prompts), "prompts") as report,
         watching_memory(MemoryWork(Doing.CACHING_TEXT)),
     ):
-        if not missing:
+        if not prompts:
             return
+        # The first prompt's time has the encoder's loading in it.
+        watch = context.meter.begin()
         encoder = open_text_encoder(context)
-        for done, prompt in enumerate(missing):
+        for done, prompt in enumerate(prompts):
             context.control.raise_if_stopped()
             report.progress(done, prompt)
             (rows_LD,) = encode_prompts(encoder, [prompt])
-            store(context, context.text_key(prompt), {TEXT_ROWS: rows_LD.cpu()})
-        report.progress(len(missing))
+            keep(prompt, rows_LD)
+            context.meter.add(WorkMeasured(work="text"), watch.stop())
+            watch = context.meter.begin()
+        report.progress(len(prompts))
+        context.meter.tell_news()
         del encoder
         release_memory()
 
@@ -95,8 +116,11 @@ def cache_latents(context: RunContext) -> None:
         for done, item in enumerate(missing):
             context.control.raise_if_stopped()
             report.progress(done, Path(job.clips[item.clip_index].source).name)
+            watch = context.meter.begin()
             with watching_memory(work_on(Doing.CACHING_LATENTS, [item])):
                 cache_clip(context, vae, item)
+            context.meter.add(measured_work("latents", [item]), watch.stop())
+        context.meter.tell_news()
         for done, row in enumerate(rows, start=len(missing)):
             context.control.raise_if_stopped()
             report.progress(done, row.image or Path(job.clips[row.clip].source).name)

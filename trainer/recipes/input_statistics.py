@@ -48,7 +48,7 @@ class InputChannels:
 
 def input_channels(
     context: RunContext, source: WeightSource, expert: Expert, batches: BatchSource
-) -> InputChannels:
+) -> InputChannels | None:
     """Find them, or read what an earlier run with the same clips found.
 
     The expert computes with 8-bit weights meanwhile, streamed, so that this needs less memory than training.
@@ -58,6 +58,9 @@ def input_channels(
         source: The expert's weights.
         expert: Which it is.
         batches: Of the run's clips.
+
+    Returns:
+        None where they would have to be found in latents that are made up.
 
     Raises:
         BaseModelError: the files do not make this model.
@@ -70,6 +73,8 @@ def input_channels(
     fingerprint = hashlib.sha256(told.encode()).hexdigest()[:32]
     path = Path(context.job.cache_folder) / STATISTICS_FOLDER / f"{expert.value}-{fingerprint}.safetensors"
     found = InputStatistics.load(path, fingerprint)
+    if found is None and context.made_up:
+        return None
     if found is None:
         found = InputStatistics(fingerprint)
         _gather(context, source, expert, chosen, found)

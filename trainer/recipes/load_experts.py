@@ -21,12 +21,13 @@ from trainer.model.experts import Experts
 from trainer.model.frozen.quantized_cache import QuantizedCache, QuantizedKey, forget_unused
 from trainer.model.frozen.weights import why_no_float8_products
 from trainer.model.weight_source import WeightSource
-from trainer.protocol.events import Phase
+from trainer.protocol.events import Phase, WorkMeasured
 from trainer.protocol.job import Expert
 from trainer.recipes.input_statistics import InputChannels, input_channels
 from trainer.recipes.run_context import RunContext
 from trainer.runtime.device import compute_dtype
 from trainer.runtime.host_memory import check_ram
+from trainer.runtime.work_meter import Cost
 
 Dress = Callable[[Expert, WanTransformer3DModel], None]
 
@@ -70,9 +71,10 @@ def load_experts(
     plan = supported_plan(context, int(next(iter(sources.values())).config["num_layers"]))
     channels: dict[Expert, InputChannels] = {}
     if plan.mode == "nf4_recovered":
-        channels = {
+        found = {
             expert: input_channels(context, source, expert, batches) for expert, source in sources.items()
         }
+        channels = {expert: one for expert, one in found.items() if one is not None}
     blocks = sum(int(source.config["num_layers"]) for source in sources.values())
     check_ram(ram_bytes(context, sources, plan), context.reporter.warn)
     loaded: dict[Expert, AssembledExpert] = {}
@@ -85,19 +87,40 @@ def load_experts(
                 context.control.raise_if_stopped()
                 report.progress(before + done, f"{words} expert")
 
+            watch = context.meter.begin()
             known = channels.get(expert)
+            statistics = "" if known is None else known.fingerprint
+            # A branch that was made without the clips must not be there when they are known.
+            is_kept = statistics or plan.mode != "nf4_recovered"
+            cache = quantized_cache(context, source, expert, plan, statistics) if is_kept else None
             assembly = Assembly(
                 plan,
                 device,
                 compute_dtype(device),
                 lies_in_ram(plan, int(source.config["num_layers"]), len(sources), device),
                 None if known is None else known.rms,
-                quantized_cache(context, source, expert, plan, "" if known is None else known.fingerprint),
+                cache,
             )
             loaded[expert] = assemble_expert(source, assembly, on_block)
             done_before += int(source.config["num_layers"])
             dress(expert, loaded[expert].transformer)
+            context.reporter.say(
+                loading_told(expert, watch.stop(), anew=cache is not None and cache.was_written)
+            )
     return ready(context, loaded, plan)
+
+
+def loading_told(expert: Expert, cost: Cost, *, anew: bool) -> WorkMeasured:
+    """What reading an expert took; `anew` where its weights had to be quantized, which is done once."""
+    return WorkMeasured(
+        work="loading",
+        expert=expert,
+        seconds=cost.seconds,
+        first_seconds=cost.seconds if anew else 0.0,
+        reserved_bytes=cost.reserved_bytes,
+        allocated_bytes=cost.allocated_bytes,
+        ram_bytes=cost.ram_bytes,
+    )
 
 
 def ram_bytes(context: RunContext, sources: Mapping[Expert, WeightSource], plan: ExpertPlan) -> int:
@@ -142,8 +165,11 @@ def supported_plan(context: RunContext, blocks: int) -> ExpertPlan:
 def quantized_cache(
     context: RunContext, source: WeightSource, expert: Expert, plan: ExpertPlan, statistics: str
 ) -> QuantizedCache | None:
-    """Where an expert's quantized weights are kept from run to run; None for weights that are not quantized."""
-    if plan.mode == "none":
+    """Where an expert's quantized weights are kept from run to run; None for weights that are not quantized.
+
+    Neither are those of a base without a fingerprint: they are drawn anew each time.
+    """
+    if plan.mode == "none" or not context.base.fingerprint:
         return None
     folder = Path(context.job.cache_folder) / QUANTIZED_FOLDER
     dtype = compute_dtype(context.device)

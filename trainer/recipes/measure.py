@@ -1,4 +1,4 @@
-"""Measure training steps of the real shapes on this machine: seconds, memory by phase, ratio to the floor.
+"""Measure the work of training at the real shapes on this machine: seconds, memory by phase, ratio to the floor.
 
 Random weights, latents and text; everything between them is the trainer's own: experts, LoRA, losses,
 optimizer. A smaller card is emulated by a limit on what torch may reserve.
@@ -8,150 +8,26 @@ optimizer. A smaller card is emulated by a limit on what torch may reserve.
 
 import gc
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import torch
-from msgspec import Meta
 from torch import Tensor
 
 from trainer.model.assemble import AssembledExpert, Assembly, ServedExperts, assemble_expert, serve
-from trainer.model.block.activations import Keep
-from trainer.model.expert_plan import ExpertPlan
 from trainer.model.experts import Experts
-from trainer.model.frozen.quantizer import Mode
 from trainer.model.lora import LoraSettings, add_lora, lora_parameters
-from trainer.model.random_expert import RandomSource
+from trainer.model.random_base import ModelConfigs, RandomSource
 from trainer.objective.flow_matching import add_noise, velocity_target
 from trainer.objective.losses import item_losses
 from trainer.protocol.job import Expert
+from trainer.recipes.measure_case import Case, Measured, line_of
 from trainer.recipes.measure_floor import TEXT_TOKENS, ExpertShape, block_times, floor_seconds, timed
-from trainer.runtime.device import release_memory
+from trainer.recipes.measure_phases import decode, encode_latents, encode_text, make_previews
+from trainer.runtime.device import device_name, emulate_card, outside_bytes, release_memory
 from trainer.runtime.optim import make_optimizer, take_step
-
-GIB = 2**30
-CONTEXT_GIB = 1.0
-"""What CUDA and the desktop take of a card before torch may reserve anything."""
-
-Side = Annotated[int, Meta(ge=16, multiple_of=16)]
-Positive = Annotated[int, Meta(ge=1)]
-NonNegative = Annotated[int, Meta(ge=0)]
-
-
-class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One thing to measure; the names are those of the job where it has them.
-
-    Attributes:
-        width: Of the bucket in pixels, as `height`.
-        frames: 4n+1.
-        mode: As ``quantization.transformer``.
-        keep: As ``training.kept_activations``, or everything.
-        resident: Blocks that stay on the GPU; None all.
-        cap: Size of the card to emulate, in GiB; 0 is none.
-        experts: 2 switches the expert at every step.
-        layers: Blocks of an expert; the real model has 40.
-        steps: Timed, after one that is not.
-    """
-
-    width: Side = 512
-    height: Side = 512
-    frames: Positive = 41
-    mode: Mode = "float8_compute"
-    keep: Keep = "attention"
-    kept_blocks: NonNegative = 0
-    resident: NonNegative | None = None
-    offload: bool = False
-    chunks: Positive = 1
-    cap: Annotated[float, Meta(ge=0.0)] = 0.0
-    experts: Annotated[int, Meta(ge=1, le=2)] = 1
-    rank: Positive = 16
-    batch: Positive = 1
-    layers: Positive = 40
-    steps: Positive = 3
-
-    def __post_init__(self) -> None:
-        if self.frames % 4 != 1:
-            raise ValueError(f"{self.frames} frames are not 4n+1")
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int, int, int]:
-        """Of the latents, (B, 16, T, H, W)."""
-        return self.batch, 16, (self.frames - 1) // 4 + 1, self.height // 8, self.width // 8
-
-    @property
-    def tokens(self) -> int:
-        """Of one clip."""
-        _, _, frames, height, width = self.latent_shape
-        return frames * (height // 2) * (width // 2)
-
-    @property
-    def plan(self) -> ExpertPlan:
-        """How the experts compute."""
-        return ExpertPlan(
-            mode=self.mode,
-            resident_blocks=self.resident,
-            low_vram=True,
-            checkpoint_offloading=self.offload,
-            feed_forward_chunks=self.chunks,
-            keep=self.keep,
-            kept_blocks=self.kept_blocks,
-            compiled=True,
-        )
-
-    def words(self) -> str:
-        """The case in few words."""
-        parts = [f"{self.width}x{self.height}x{self.frames}", self.mode, f"keep {self.keep}"]
-        parts += [f"{self.kept_blocks} blocks everything"] if self.kept_blocks else []
-        parts += [f"resident {self.resident}"] if self.resident is not None else []
-        parts += ["checkpoints in RAM"] if self.offload else []
-        parts += [f"chunks {self.chunks}"] if self.chunks > 1 else []
-        parts += [f"cap {self.cap:g} GiB"] if self.cap else []
-        parts += ["experts in turn"] if self.experts > 1 else []
-        return ", ".join(parts)
-
-
-class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What a case gave; memory in bytes.
-
-    Attributes:
-        seconds: Median of a step.
-        all_seconds: Of each timed step.
-        first_seconds: Of the first, in which passes are compiled.
-        floor: Least seconds that the step could take here; 0 where it was not measured.
-        peaks: Most bytes allocated by phase: forward, backward, optimizer.
-        allocated: Most bytes allocated.
-        reserved: Most bytes reserved, which is what a card must have.
-        moved: Bytes copied to the GPU in one step.
-        late: Blocks of the last step that the computation waited for.
-        loss: Of the last step.
-        resident: What stays on the GPU throughout, by name.
-        ram: Bytes of blocks and activations in RAM.
-        error: A sentence when it could not be measured.
-    """
-
-    case: Case
-    tokens: int
-    device: str
-    seconds: float = 0.0
-    all_seconds: tuple[float, ...] = ()
-    first_seconds: float = 0.0
-    floor: float = 0.0
-    peaks: dict[str, int] = {}
-    allocated: int = 0
-    reserved: int = 0
-    moved: int = 0
-    late: int = 0
-    loss: float = 0.0
-    resident: dict[str, int] = {}
-    ram: int = 0
-    error: str = ""
-
-    @property
-    def ratio(self) -> float:
-        """Measured seconds over the floor; 0 without one."""
-        return self.seconds / self.floor if self.floor else 0.0
 
 
 @dataclass(slots=True)
@@ -161,12 +37,12 @@ class Bench:
     Attributes:
         device: What is measured.
         say: Told what is going on, a line each.
-        config: Of the experts, but for their blocks; None takes the real model's.
+        config: Of the model's parts, but for the experts' blocks.
     """
 
     device: torch.device
     say: Callable[[str], None]
-    config: Mapping[str, Any] | None = None
+    config: ModelConfigs = field(default_factory=ModelConfigs)
     loaded: dict[Expert, AssembledExpert] = field(default_factory=dict)
     optimizers: dict[Expert, Any] = field(default_factory=dict)
     key: tuple[Any, ...] = ()
@@ -174,35 +50,61 @@ class Bench:
 
     def measure(self, case: Case) -> Measured:
         """Measure one case; what goes wrong is told in the result."""
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
-        result = Measured(case=case, tokens=case.tokens, device=name)
-        served: ServedExperts | None = None
+        result = Measured(case=case, tokens=case.tokens, device=device_name(self.device))
         try:
-            self._load(case)
-            floor = self._floor(case)
-            release_memory()
-            self._limit(case.cap)
-            served = serve(self.loaded, case.plan, self.device, self.say)
-            return replace_struct(result, floor=floor, **self._steps(case, served))
+            fields = self._with_experts(case) if case.work in ("step", "preview") else self._alone(case)
+            return replace_struct(result, **fields, outside=outside_bytes(self.device))
         except torch.OutOfMemoryError as error:
             return replace_struct(result, error=f"out of memory: {str(error).splitlines()[0]}")
         finally:
-            self._limit(0.0)
+            emulate_card(self.device, 0.0)
+
+    def _with_experts(self, case: Case) -> dict[str, Any]:
+        """Measure what experts do."""
+        served: ServedExperts | None = None
+        try:
+            self._load(case)
+            floor = self._floor(case) if case.work == "step" else 0.0
+            release_memory()
+            emulate_card(self.device, case.cap)
+            served = serve(self.loaded, case.plan, self.device, self.say)
+            if case.work == "step":
+                return {"floor": floor, **self._steps(case, served)}
+            experts = {name: one.transformer for name, one in self.loaded.items()}
+            fields = make_previews(case, experts, self.config, self.device)
+            return fields | {"resident": self.resident(served), "ram": ram_of(served)}
+        finally:
             if served is not None:
                 self._clean(served)
+
+    def _alone(self, case: Case) -> dict[str, Any]:
+        """Measure what is done before the experts are loaded, or decoding by itself."""
+        self._forget()
+        emulate_card(self.device, case.cap)
+        work = {"latents": encode_latents, "text": encode_text, "decode": decode}[case.work]
+        try:
+            return work(case, self.config, self.device)
+        finally:
+            release_memory()
+
+    def _forget(self) -> None:
+        self.loaded.clear()
+        self.optimizers.clear()
+        release_memory()
+        self.key = ()
 
     def _load(self, case: Case) -> None:
         """Have the experts that the case needs."""
         key = (case.mode, case.layers, case.rank)
         if key != self.key:
-            self.loaded.clear()
-            self.optimizers.clear()
-            release_memory()
+            self._forget()
             self.key = key
-        for expert in list(Expert)[: case.experts]:
+        # A preview is made by both.
+        count = 2 if case.work == "preview" else case.experts
+        for expert in list(Expert)[:count]:
             if expert in self.loaded:
                 continue
-            source = RandomSource(self.device, case.layers, self.config)
+            source = RandomSource(self.device, case.layers, self.config.expert)
             # Always with masters in RAM, so that one expert serves cases of every number of resident blocks.
             assembly = Assembly(case.plan, self.device, torch.bfloat16, in_ram=True)
             made = assemble_expert(source, assembly)
@@ -212,7 +114,7 @@ class Bench:
             )
             # Last: what memory ran out for must not count as loaded.
             self.loaded[expert] = made
-        for expert in list(Expert)[case.experts :]:
+        for expert in list(Expert)[count:]:
             self.loaded.pop(expert, None)
             self.optimizers.pop(expert, None)
 
@@ -221,20 +123,13 @@ class Bench:
             return 0.0
         key = (case.tokens, case.mode == "float8_compute")
         if key not in self.floors:
-            shape = ExpertShape() if self.config is None else ExpertShape.of(self.config)
+            shape = ExpertShape.of(self.config.expert)
             self.floors[key] = block_times(case.tokens, case.mode, shape, self.device)
         kept = min(case.kept_blocks, case.layers)
         times = self.floors[key]
         return case.batch * (
             floor_seconds(times, case.keep, case.layers - kept) + floor_seconds(times, "everything", kept)
         )
-
-    def _limit(self, cap_gib: float) -> None:
-        if self.device.type != "cuda":
-            return
-        total = torch.cuda.get_device_properties(self.device).total_memory
-        share = min((cap_gib - CONTEXT_GIB) * GIB / total, 1.0) if cap_gib else 1.0
-        torch.cuda.set_per_process_memory_fraction(share, self.device)
 
     def _steps(self, case: Case, served: ServedExperts) -> dict[str, Any]:
         """Take the steps; the fields of the result that they give."""
@@ -256,8 +151,7 @@ class Bench:
             "loss": float(step.loss),
             "resident": self.resident(served),
         }
-        memory = served.memory()
-        fields["ram"] = served.store.ram_bytes + (memory.ram_pinned + memory.ram_pageable if memory else 0)
+        fields["ram"] = ram_of(served)
         if on_gpu:
             fields["allocated"] = torch.cuda.max_memory_allocated(self.device)
             fields["reserved"] = torch.cuda.max_memory_reserved(self.device)
@@ -367,7 +261,7 @@ def measure(
     cases: Iterable[Case],
     device: torch.device,
     say: Callable[[str], None],
-    config: Mapping[str, Any] | None = None,
+    config: ModelConfigs | None = None,
     on_result: Callable[[list[Measured]], None] | None = None,
 ) -> list[Measured]:
     """Measure one case after the other; each result is said as soon as it is there.
@@ -376,10 +270,10 @@ def measure(
         cases: What to measure.
         device: Where.
         say: Told a line for each.
-        config: Of the experts, but for their blocks; None takes the real model's.
+        config: Of the model's parts, but for the experts' blocks; None takes the real model's.
         on_result: Given all results so far after each case.
     """
-    bench = Bench(device, say, config)
+    bench = Bench(device, say, config or ModelConfigs())
     results: list[Measured] = []
     for case in cases:
         results.append(bench.measure(case))
@@ -389,34 +283,10 @@ def measure(
     return results
 
 
-def line_of(result: Measured) -> str:
-    """A result as one line of a table."""
-    if result.error:
-        return f"{result.case.words()}: {result.error}"
-    floor = f", {result.ratio:.2f} x the floor of {result.floor:.2f} s" if result.floor else ""
-    peaks = ", ".join(f"{phase} {size / GIB:.1f}" for phase, size in result.peaks.items())
-    memory = (
-        f"; allocated {result.allocated / GIB:.2f} GiB, reserved {result.reserved / GIB:.2f} GiB ({peaks})"
-        if result.reserved
-        else ""
-    )
-    moved = f"; {result.moved / GIB:.1f} GiB to the GPU a step, {result.late} late" if result.moved else ""
-    return (
-        f"{result.case.words()}: {result.seconds:.3f} s a step{floor}{memory}{moved}; loss {result.loss:.4f}, "
-        f"first step {result.first_seconds:.1f} s"
-    )
-
-
-def explain(result: Measured) -> list[str]:
-    """What stays resident, a line each, largest first."""
-    lines = [
-        f"{size / GIB:8.3f} GiB  {name}"
-        for name, size in sorted(result.resident.items(), key=lambda one: -one[1])
-    ]
-    rest = result.allocated - sum(result.resident.values())
-    lines.append(f"{rest / GIB:8.3f} GiB  activations, gradients and work at the peak")
-    lines.append(f"{result.ram / GIB:8.3f} GiB  of RAM: blocks and activations that wait there")
-    return lines
+def ram_of(served: ServedExperts) -> int:
+    """Bytes of blocks and activations that wait in RAM."""
+    memory = served.memory()
+    return served.store.ram_bytes + (memory.ram_pinned + memory.ram_pageable if memory else 0)
 
 
 def _pass_over(phase: str) -> None:

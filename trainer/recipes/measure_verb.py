@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
-    from trainer.recipes.measure import Measured
+    from trainer.recipes.measure_case import Case, Measured
 
 
 class CaseError(TrainerError):
@@ -33,7 +33,7 @@ def add_measure_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE,...",
-        help="what to measure, as often as wanted: width, height, frames, mode (none, float8, float8_compute, "
+        help="what to measure, as often as wanted: work (step, latents, text, preview, decode), width, height, frames, mode (none, float8, float8_compute, "
         "nf4, nf4_recovered), keep (nothing, attention, sums, everything), kept_blocks, resident, offload, "
         "chunks, cap, experts, rank, batch, layers, steps",
     )
@@ -54,7 +54,8 @@ def run_measure(options: argparse.Namespace) -> list[str]:
     import torch
 
     from trainer.protocol.wire import write_atomic
-    from trainer.recipes.measure import explain, measure
+    from trainer.recipes.measure import measure
+    from trainer.recipes.measure_case import explain
     from trainer.runtime.device import choose_device
 
     cases = [read_case(text, options.cap) for text in options.case or [""]]
@@ -63,9 +64,9 @@ def run_measure(options: argparse.Namespace) -> list[str]:
         from trainer.recipes.measure_errors import report_errors
 
         return report_errors(device)
-    if device.type != "cuda" and any(case.layers > 2 for case in cases):
+    if device.type != "cuda" and any(_needs_gpu(case) for case in cases):
         raise TrainerError(
-            "There is no GPU here, and steps of the real model take minutes on a CPU.",
+            "There is no GPU here, and the real model takes minutes for this on a CPU.",
             "Measure fewer blocks: --case layers=1,width=128,height=128,frames=5.",
         )
     _say(
@@ -84,6 +85,15 @@ def run_measure(options: argparse.Namespace) -> list[str]:
     return []
 
 
+def _needs_gpu(case: "Case") -> bool:
+    from trainer.model.random_base import ModelConfigs
+    from trainer.runtime.device import MOST_CPU_WIDTH
+
+    if case.work == "text":
+        return ModelConfigs().text["d_model"] > MOST_CPU_WIDTH
+    return case.work in ("step", "preview") and case.layers > 2
+
+
 def read_case(text: str, cap: float | None) -> Any:
     """A case from its words; what they leave out is as in `Case`.
 
@@ -92,7 +102,7 @@ def read_case(text: str, cap: float | None) -> Any:
     """
     import msgspec
 
-    from trainer.recipes.measure import Case
+    from trainer.recipes.measure_case import Case
 
     given: dict[str, str] = {} if cap is None else {"cap": str(cap)}
     for part in filter(None, text.split(",")):

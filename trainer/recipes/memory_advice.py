@@ -4,6 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from trainer.data.batches import TrainingItem
+from trainer.protocol.events import Work, WorkMeasured
 from trainer.protocol.job import Expert, JobSpec
 from trainer.protocol.run_folder import RunFolder
 from trainer.runtime.memory_levers import MemorySettings, advice, levers
@@ -18,8 +19,13 @@ from trainer.runtime.out_of_memory import (
 
 
 @contextmanager
-def advised(run: RunFolder, job: JobSpec) -> Generator[None]:
+def advised(run: RunFolder, job: JobSpec, *, has_begun: bool = True) -> Generator[None]:
     """Turn a lack of memory inside into advice.
+
+    Args:
+        run: Where it is done.
+        job: What it is.
+        has_begun: Whether there is a run that could go on, rather than one that is planned.
 
     Raises:
         OutOfMemoryError: with the step that is saved, and what to change.
@@ -31,7 +37,7 @@ def advised(run: RunFolder, job: JobSpec) -> Generator[None]:
         left = levers(ran_out.work.doing, settings_of(job))
         remedy = next((lever.setting for lever in left if lever.resumes), "")
         saved = max(run.checkpoint_steps(), default=0)
-        raise OutOfMemoryError(ran_out, saved, advice(left), remedy) from ran_out
+        raise OutOfMemoryError(ran_out, saved, advice(left, has_begun=has_begun), remedy) from ran_out
 
 
 def settings_of(job: JobSpec) -> MemorySettings:
@@ -60,3 +66,25 @@ def work_on(
     bucket = items[0].bucket
     size = ClipSize(bucket.width, bucket.height, bucket.frames)
     return MemoryWork(doing, step, expert, size, len(items))
+
+
+def measured_work(
+    work: Work,
+    items: list[TrainingItem],
+    expert: Expert | None = None,
+    *,
+    passes: int = 1,
+    preserved: int = 0,
+) -> WorkMeasured:
+    """How a measurement names work on a batch of items, or on one; arguments as for `work_on`."""
+    bucket = items[0].bucket
+    return WorkMeasured(
+        work=work,
+        expert=expert,
+        width=bucket.width,
+        height=bucket.height,
+        frames=bucket.frames,
+        batch=len(items),
+        passes=passes,
+        preserved=preserved,
+    )

@@ -104,11 +104,31 @@ def prepare(context: RunContext, turns: ExpertTurns, saved: TrainingState | None
 
     context.everyone.after_first(cache)
     warn_of_settings(context)
+    batches = batches_of(context)
+    return put_together(context, turns, Data(batches, batches, micro_batches))
 
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What a run's steps are made from.
+
+    Attributes:
+        known: All training batches, from which 4-bit weights learn what they meet.
+        drawn: Those that the steps take.
+        micro_batches: Of an optimizer step, over all processes.
+    """
+
+    known: BatchSource
+    drawn: BatchSource
+    micro_batches: int
+
+
+def put_together(context: RunContext, turns: ExpertTurns, data: Data) -> Parts:
+    """Load the experts with a fresh LoRA and optimizer each; latents and text are there."""
+    job = context.job
     trained = turns.experts if context.pair is None else (context.pair.expert,)
     # A preview needs both experts, also when only one of them trains; the first process renders it.
     needed = tuple(Expert) if job.sample.rows and context.everyone.is_first else trained
-    batches = batches_of(context)
 
     def dress(expert: Expert, transformer: WanTransformer3DModel) -> None:
         if expert in turns.experts:
@@ -116,7 +136,7 @@ def prepare(context: RunContext, turns: ExpertTurns, saved: TrainingState | None
             add_lora(transformer, lora_settings(job, expert), seed)
 
     with watching_memory(MemoryWork(Doing.LOADING)):
-        loaded = load_experts(sparing(context), needed, batches, dress)
+        loaded = load_experts(sparing(context), needed, data.known, dress)
     learners = {expert: learner_of(job, loaded.experts, turns, expert) for expert in trained}
     aims = {expert: (learner.interval, learner.timesteps) for expert, learner in learners.items()}
     return Parts(
@@ -124,10 +144,10 @@ def prepare(context: RunContext, turns: ExpertTurns, saved: TrainingState | None
         experts=loaded.experts,
         served=loaded.served,
         turns=turns,
-        batches=batches,
+        batches=data.drawn,
         learners=learners,
-        draws=draws_of(DrawSource(context, turns, batches, aims, micro_batches)),
-        micro_batches=micro_batches,
+        draws=draws_of(DrawSource(context, turns, data.drawn, aims, data.micro_batches)),
+        micro_batches=data.micro_batches,
     )
 
 

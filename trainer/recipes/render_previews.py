@@ -1,5 +1,6 @@
 """Previews: what the LoRA pair makes of a first frame and a prompt, as small videos."""
 
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 from trainer.data.batches import CONDITION
 from trainer.errors import TrainerError
 from trainer.model.experts import Experts
+from trainer.model.layouts import BaseModel
 from trainer.model.load import load_vae, sampling_scheduler
 from trainer.model.lora import LoraSettings, add_lora, lora_settings, lora_strength, start_from
-from trainer.model.sampling import DenoiseRequest, OnStep, denoise
+from trainer.model.sampling import DenoiseRequest, OnStep, Sampler, denoise
 from trainer.model.vae import decode_latents
 from trainer.output.lora_file import read_lora_file
 from trainer.output.preview_files import write_preview
-from trainer.protocol.events import Phase, PreviewSaved
+from trainer.protocol.events import Phase, PreviewSaved, WorkMeasured
 from trainer.protocol.job import Expert, JobSpec, SampleRow, SampleSection
 from trainer.protocol.run_folder import RunFolder, lora_file_name
 from trainer.recipes.cache_dataset import cache_latents, cache_prompts, preview_condition_key
@@ -139,12 +141,7 @@ def render_previews(
                 # Whoever called sees `control.stop`; what is finished stays.
                 break
             except MemoryRanOutError as ran_out:
-                ran_out.let_go()
-                context.reporter.warn(
-                    f"The preview of row {number + 1} could not be made: {ran_out}",
-                    "Give the row fewer frames or a smaller size; nothing else is affected.",
-                )
-                release_memory()
+                go_on_without(context, number, ran_out)
                 continue
             except (TrainerError, RuntimeError, ValueError, OSError) as error:
                 context.reporter.warn(
@@ -168,31 +165,67 @@ def render_previews(
     return videos
 
 
+def go_on_without(context: RunContext, number: int, ran_out: MemoryRanOutError) -> None:
+    """Say that memory did not suffice for a row, counted from 0, and give back what its attempt holds."""
+    ran_out.let_go()
+    context.reporter.warn(
+        f"The preview of row {number + 1} could not be made: {ran_out}",
+        "Give the row fewer frames or a smaller size; nothing else is affected.",
+        ran_out.report,
+    )
+    release_memory()
+
+
 def render_row(
     context: RunContext, experts: Experts, row: SampleRow, settings: RowSettings, on_step: OnStep
 ) -> NDArray[np.uint8]:
-    """Denoise and decode one row; uint8 (F, H, W, 3). The VAE is in memory only while it decodes."""
+    """Denoise and decode one row, and tell what that took; uint8 (F, H, W, 3)."""
+    watch = context.meter.begin()
     sample = context.job.sample
     is_guided = max(settings.guidance_high, settings.guidance_low) > 1.0
-    latents_CTHW = denoise(
-        experts,
-        sampling_scheduler(context.base, sample.sampler, sample.shift),
-        DenoiseRequest(
-            condition_CTHW=context.cache.load(preview_condition_key(context, row))[CONDITION],
-            prompt_LD=context.text_rows(row.prompt),
-            negative_LD=context.text_rows(settings.negative_prompt) if is_guided else None,
-            steps=settings.steps,
-            guidance_high=settings.guidance_high,
-            guidance_low=settings.guidance_low,
-            seed=settings.seed,
-        ),
-        on_step,
+    sampler = sampling_scheduler(context.base, sample.sampler, sample.shift)
+    request = DenoiseRequest(
+        condition_CTHW=context.cache.load(preview_condition_key(context, row))[CONDITION],
+        prompt_LD=context.text_rows(row.prompt),
+        negative_LD=context.text_rows(settings.negative_prompt) if is_guided else None,
+        steps=settings.steps,
+        guidance_high=settings.guidance_high,
+        guidance_low=settings.guidance_low,
+        seed=settings.seed,
     )
-    vae = load_vae(context.base, context.device)
+    rendered = denoised_and_decoded(context.base, experts, sampler, request, on_step)
+    work = WorkMeasured(
+        work="preview",
+        width=row.size.width,
+        height=row.size.height,
+        frames=row.num_frames,
+        passes=sum(request.predictions(experts.expert_for(float(at))) for at in sampler.timesteps),
+    )
+    context.meter.add(work, replace(watch.stop(), decode_seconds=rendered.decode_seconds))
+    context.meter.tell_news()
+    return rendered.frames_FHWC
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A preview: uint8 (F, H, W, 3), and the seconds that loading the VAE and decoding took of it."""
+
+    frames_FHWC: NDArray[np.uint8]
+    decode_seconds: float
+
+
+def denoised_and_decoded(
+    base: BaseModel, experts: Experts, sampler: Sampler, request: DenoiseRequest, on_step: OnStep
+) -> Rendered:
+    """Make a clip; the VAE is in memory only while it decodes."""
+    latents_CTHW = denoise(experts, sampler, request, on_step)
+    began = time.perf_counter()
+    vae = load_vae(base, experts.device)
     try:
-        return decode_latents(vae, latents_CTHW)
+        frames_FHWC = decode_latents(vae, latents_CTHW)
     finally:
         del vae
+    return Rendered(frames_FHWC, time.perf_counter() - began)
 
 
 def render_checkpoint(run: RunFolder, request: PreviewRequest) -> list[Path]:

@@ -18,6 +18,7 @@ from trainer.runtime.device import check_served
 from trainer.runtime.distributed import Team
 from trainer.runtime.pair import Pair
 from trainer.runtime.reporter import Reporter
+from trainer.runtime.work_meter import WorkMeter
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,9 @@ class RunContext:
     """One run and what serves it; opened once, handed to each part.
 
     Attributes:
+        meter: What its work takes.
+        made_up: Whether latents and text are drawn instead of computed: then nothing that follows from
+            them is kept, and the cache is none on disk.
         team: The processes that share the batches of each step.
         pair: The two processes of which each trains one expert; None where experts are not shared out.
     """
@@ -36,6 +40,8 @@ class RunContext:
     device: torch.device
     reporter: Reporter
     control: Control
+    meter: WorkMeter
+    made_up: bool = False
     team: Team = field(default_factory=Team)
     pair: Pair | None = None
 
@@ -91,6 +97,7 @@ def open_context(
         device=device,
         reporter=reporter,
         control=control,
+        meter=WorkMeter(device, reporter.say),
         team=together if isinstance(together, Team) else Team(),
         pair=together if isinstance(together, Pair) else None,
     )

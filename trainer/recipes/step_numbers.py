@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+import msgspec
 import torch
 from torch import Tensor
 
-from trainer.protocol.events import StepDone
+from trainer.protocol.events import StepDone, WorkMeasured
 from trainer.recipes.parts import Parts
 from trainer.runtime.device import peak_reserved_bytes
 
@@ -18,11 +19,20 @@ class StepLosses:
         timesteps: Of the samples, 0..1000.
         plain_B: Their plain losses, a tensor a micro-batch.
         preservation: Preservation losses of each micro-batch that had any, one a thing to preserve.
+        works: What each micro-batch was, as a measurement names it.
     """
 
     timesteps: list[float]
     plain_B: list[Tensor]
     preservation: list[list[Tensor]]
+    works: list[WorkMeasured]
+
+    @property
+    def work(self) -> WorkMeasured | None:
+        """What the step was; None where its micro-batches are of several kinds."""
+        first = self.works[0]
+        alike = all(one == first for one in self.works)
+        return msgspec.structs.replace(first, passes=len(self.works)) if alike else None
 
 
 @dataclass(frozen=True, slots=True)

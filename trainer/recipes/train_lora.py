@@ -10,7 +10,6 @@ uninterrupted one would have done; on a CPU, to the bit.
 """
 
 import os
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,7 @@ from trainer.protocol.events import Hello, Phase, RunFinished, StepDone
 from trainer.protocol.job import PROTOCOL_VERSION, Expert, JobSpec
 from trainer.protocol.run_folder import RunFolder
 from trainer.recipes.draws import Draw, Place
-from trainer.recipes.memory_advice import advised, work_on
+from trainer.recipes.memory_advice import advised, measured_work, work_on
 from trainer.recipes.parts import Parts, averaged, change_learning_rate, prepare, restore, turns_of
 from trainer.recipes.run_context import RunContext, open_context
 from trainer.recipes.step_numbers import StepLosses, joined, read_numbers, step_done
@@ -51,6 +50,8 @@ from trainer.runtime.pair import Pair, SecondControl
 from trainer.runtime.reporter import Reporter
 from trainer.runtime.version import TRAINER_VERSION
 
+LEAST_STEPS = 3
+"""Steps of a kind, after its first, that a forecast may rest on."""
 STEPS_BETWEEN_COMPARISONS = 50
 """Several processes compare their LoRAs, which must be the same, this often."""
 
@@ -191,8 +192,8 @@ def take_optimizer_step(parts: Parts, step: int) -> StepDone:
     Raises:
         MemoryRanOutError: the GPU's memory did not suffice.
     """
-    began = time.perf_counter()
     job, team, turns = parts.context.job, parts.context.team, parts.turns
+    watch = parts.context.meter.begin()
     expert = turns.expert_at(step)
     learner = parts.learners[expert]
     rate = learner.learning_rate * learner.schedule.factor(turns.steps_taken(expert, step))
@@ -208,7 +209,10 @@ def take_optimizer_step(parts: Parts, step: int) -> StepDone:
     parts.done_step = step + 1
     # Only now, with the whole step on its way, may the host wait for the device.
     numbers = joined(team.gather(read_numbers(losses, grad_norm)), job.training.batch_size)
-    parts.pace.step_seconds.append(time.perf_counter() - began)
+    cost = watch.stop()
+    parts.pace.step_seconds.append(cost.seconds)
+    if losses.work is not None:
+        parts.context.meter.add(losses.work, cost, LEAST_STEPS)
     return step_done(parts, step + 1, numbers, rate)
 
 
@@ -241,6 +245,7 @@ def accumulate_gradient(parts: Parts, expert: Expert, step: int) -> StepLosses:
         timesteps=[t for losses in found for t in losses.timesteps],
         plain_B=[loss_B for losses in found for loss_B in losses.plain_B],
         preservation=[values for losses in found for values in losses.preservation],
+        works=[work for losses in found for work in losses.works],
     )
 
 
@@ -273,7 +278,8 @@ def backward_micro_batch(parts: Parts, expert: Expert, place: Place, share: floa
         del predicted_BCTHW, losses_B
         with watching_memory(backward):
             preserved = backward_preservation(parts, expert, draw, predict, share)
-    return StepLosses(draw.timesteps, [plain_B.detach()], [preserved] if preserved else [])
+    work = measured_work("step", draw.items, expert, preserved=len(draw.preserved_BLD))
+    return StepLosses(draw.timesteps, [plain_B.detach()], [preserved] if preserved else [], [work])
 
 
 def backward_preservation(

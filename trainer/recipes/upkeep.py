@@ -12,7 +12,7 @@ from trainer.model.lora import lora_settings, lora_state
 from trainer.model.lora_weights import lora_file_state
 from trainer.output.checkpoint import OptimizerState, TrainingState, prune_checkpoints, save_checkpoint
 from trainer.output.lora_file import LoraFileSpec, write_lora_file
-from trainer.protocol.events import CheckpointRemoved, CheckpointSaved, Paused, Phase, Unpaused
+from trainer.protocol.events import CheckpointRemoved, CheckpointSaved, Paused, Phase, Unpaused, WorkMeasured
 from trainer.protocol.job import Expert
 from trainer.protocol.run_folder import lora_file_name
 from trainer.recipes.describe_lora import lora_metadata
@@ -79,8 +79,8 @@ def save(parts: Parts, step: int, others: Mapping[Expert, ExpertState] | None = 
         step: Optimizer steps done.
         others: Of the experts that another process trains.
     """
-    began = time.monotonic()
     context = parts.context
+    watch = context.meter.begin()
     context.control.save = False
     states = {expert: expert_state(parts, expert) for expert in parts.learners} | dict(others or {})
     state = TrainingState(
@@ -107,7 +107,10 @@ def save(parts: Parts, step: int, others: Mapping[Expert, ExpertState] | None = 
     parts.saved_step = step
     for removed in prune_checkpoints(context.run, context.job.save.keep):
         context.reporter.say(CheckpointRemoved(step=removed))
-    parts.pace.save_seconds = time.monotonic() - began
+    cost = watch.stop()
+    parts.pace.save_seconds = cost.seconds
+    context.meter.add(WorkMeasured(work="saving"), cost)
+    context.meter.tell_news()
 
 
 def write_loras(parts: Parts, states: Mapping[Expert, ExpertState], step: int, folder: Path) -> None:

@@ -14,7 +14,7 @@ from trainer.objective.losses import item_losses
 from trainer.objective.timesteps import TRAINING_TIMESTEPS, TimestepDistribution, expert_interval
 from trainer.protocol.events import Phase, ValidationDone
 from trainer.protocol.job import Expert
-from trainer.recipes.memory_advice import work_on
+from trainer.recipes.memory_advice import measured_work, work_on
 from trainer.recipes.run_context import RunContext
 from trainer.runtime.out_of_memory import Doing, watching_memory
 from trainer.runtime.seeding import generator_for
@@ -45,9 +45,13 @@ def validate(context: RunContext, experts: Experts, trained: tuple[Expert, ...],
             timesteps = validation_timesteps(expert, experts.boundary, count)
             losses = torch.zeros(count, dtype=torch.float64)
             for number, item in enumerate(items):
+                watch = context.meter.begin()
                 with watching_memory(work_on(Doing.VALIDATING, [item], expert)):
                     losses += clip_losses(context, experts, expert, item, timesteps)
+                work = measured_work("validation", [item], expert, passes=count)
+                context.meter.add(work, watch.stop())
                 report.progress(place * len(items) + number + 1)
+            context.meter.tell_news()
             losses /= len(items)
             context.reporter.say(
                 ValidationDone(

@@ -7,6 +7,10 @@ import torch
 
 from trainer.errors import TrainerError
 
+GIB = 2**30
+CONTEXT_GIB = 1.0
+"""What CUDA and the desktop take of a card before torch may reserve anything."""
+
 
 class DeviceNotFoundError(TrainerError):
     """The job names a GPU that this machine does not have."""
@@ -125,9 +129,38 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
+_peaks_before: dict[torch.device, int] = {}
+
+
 def peak_reserved_bytes(device: torch.device) -> int:
     """Most GPU memory that this process has held at once so far; 0 on a CPU."""
-    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
+    if device.type != "cuda":
+        return 0
+    return max(_peaks_before.get(device, 0), torch.cuda.max_memory_reserved(device))
+
+
+def count_peaks_anew(device: torch.device) -> None:
+    """Let torch's peaks be those from now on; `peak_reserved_bytes` stays that of the whole process."""
+    if device.type == "cuda":
+        _peaks_before[device] = peak_reserved_bytes(device)
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def outside_bytes(device: torch.device) -> int:
+    """GPU memory that is neither free nor torch's: CUDA itself, libraries, other programs; 0 on a CPU."""
+    if device.type != "cuda":
+        return 0
+    free, total = torch.cuda.mem_get_info(device)
+    return max(0, total - free - torch.cuda.memory_reserved(device))
+
+
+def emulate_card(device: torch.device, size_gib: float) -> None:
+    """Let torch reserve no more than a card of this size would leave it; 0 for all that there is."""
+    if device.type != "cuda":
+        return
+    total = torch.cuda.get_device_properties(device).total_memory
+    share = (size_gib - CONTEXT_GIB) * GIB / total if size_gib else 1.0
+    torch.cuda.set_per_process_memory_fraction(min(max(share, 0.0), 1.0), device)
 
 
 def release_memory() -> None:

@@ -72,13 +72,15 @@ def levers(doing: Doing, settings: MemorySettings) -> list[Lever]:
             ]
 
 
-def advice(left: list[Lever]) -> str:
-    """What to do, in a sentence: the first lever."""
+def advice(left: list[Lever], *, has_begun: bool = True) -> str:
+    """What to do, in a sentence: the first lever; for a run that could go on, or one that is planned."""
     if not left:
         return (
             "Nothing is left to set against it: close other programs that use the GPU, or use a larger one."
         )
     first = left[0]
+    if not has_begun:
+        return f"Set {first.setting}: {first.effect}."
     if first.resumes:
         return f"Resume with --set {first.setting}: {first.effect}."
     # Whatever the run could go on with comes before.

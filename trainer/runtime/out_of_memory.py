@@ -10,6 +10,7 @@ from enum import StrEnum
 import torch
 
 from trainer.errors import TrainerError
+from trainer.protocol.events import MemoryReport
 from trainer.protocol.job import Expert
 from trainer.runtime.device import device_name
 
@@ -24,7 +25,7 @@ _OTHER_WORDS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class Doing(StrEnum):
-    """What memory was wanted for, in words that end a sentence."""
+    """What memory was wanted for, in words that end a sentence; the names are those of `MemoryReport.doing`."""
 
     LOADING = "while loading the model"
     CACHING_TEXT = "while caching captions"
@@ -86,7 +87,7 @@ class MemoryFigures:
         allocated: In tensors of this process.
         reserved: Held by this process, tensors included.
         total: The GPU's.
-        others: What is neither free nor held by this process's tensors.
+        others: What is neither free nor reserved by this process.
     """
 
     needed: int | None = None
@@ -119,6 +120,24 @@ class MemoryRanOutError(Exception):
         self.figures = figures
         self._device = device
 
+    @property
+    def report(self) -> MemoryReport:
+        """The same for programs."""
+        size, figures = self.work.size, self.figures
+        return MemoryReport(
+            doing=self.work.doing.name.lower(),
+            expert=self.work.expert,
+            width=size.width if size else 0,
+            height=size.height if size else 0,
+            frames=size.frames if size else 0,
+            batch=self.work.batch_size,
+            needed_bytes=figures.needed,
+            allocated_bytes=figures.allocated,
+            reserved_bytes=figures.reserved,
+            total_bytes=figures.total,
+            others_bytes=figures.others,
+        )
+
     def __reduce__(self) -> tuple[type["MemoryRanOutError"], tuple[MemoryWork, MemoryFigures, str]]:
         """From one process to another."""
         return MemoryRanOutError, (self.work, self.figures, self._device)
@@ -136,6 +155,7 @@ class OutOfMemoryError(TrainerError):
 
     Attributes:
         remedy: The setting, `section.field=value`, that a resume is most worth a try with; empty for none.
+        memory: What memory did not suffice for, and how it stood.
     """
 
     kind = "out_of_memory"
@@ -148,6 +168,7 @@ class OutOfMemoryError(TrainerError):
         super().__init__(f"{ran_out}{kept}", hint)
         self.step = step
         self.remedy = remedy
+        self.memory = ran_out.report
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class OtherFailedError(TrainerError):
         self.kind = failed.kind
         self.step = failed.step
         self.remedy = failed.remedy
+        self.memory = failed.memory
 
 
 class OtherLostError(TrainerError):

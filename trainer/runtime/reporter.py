@@ -1,6 +1,7 @@
 """What the trainer says: events into the run folder, and a line each into the log."""
 
 import logging
+import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from trainer.errors import TrainerError
 from trainer.protocol.events import (
     Event,
     EventBase,
+    MemoryReport,
     Phase,
     PhaseFinished,
     PhaseProgress,
@@ -26,10 +28,11 @@ log = logging.getLogger("trainer")
 
 
 class Reporter:
-    """Writes events; a context manager, since the file is held open."""
+    """Writes events, from any thread; a context manager, since the file is held open."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._writer = EventWriter(folder.events_file)
+        self._lock = threading.Lock()
 
     def __enter__(self) -> "Reporter":
         return self
@@ -37,11 +40,16 @@ class Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """No event can follow."""
         self._writer.close()
 
     def say(self, event: Event) -> None:
         """Write the event; steps and progress stay out of the log, they are many."""
-        self._writer.write(event)
+        with self._lock:
+            self._writer.write(event)
         if not isinstance(event, StepDone | PhaseProgress):
             log.info("%s", _as_line(event))
 
@@ -49,9 +57,9 @@ class Reporter:
         """Write the events that a full disk kept back, if there is room now."""
         self._writer.catch_up()
 
-    def warn(self, message: str, hint: str = "") -> None:
+    def warn(self, message: str, hint: str = "", memory: MemoryReport | None = None) -> None:
         """Tell the user of something that does not end the run."""
-        self.say(Warned(message=message, hint=hint))
+        self.say(Warned(message=message, hint=hint, memory=memory))
 
     @contextmanager
     def phase(self, phase: Phase, total: int = 0, unit: str = "") -> "Generator[PhaseReport]":
@@ -119,7 +127,12 @@ def failure(error: Exception) -> RunFailed:
     """The event that tells of an error that ends the run."""
     if isinstance(error, TrainerError):
         return RunFailed(
-            kind=error.kind, message=error.message, hint=error.hint, step=error.step, remedy=error.remedy
+            kind=error.kind,
+            message=error.message,
+            hint=error.hint,
+            step=error.step,
+            remedy=error.remedy,
+            memory=error.memory,
         )
     return RunFailed(
         kind="bug",

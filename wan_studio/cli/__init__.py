@@ -1,6 +1,7 @@
 """The command line: the same domain and services as the window's, without Qt.
 
-Exit codes: 0 done; 1 the training failed; 2 bad input, said in a sentence on stderr; 130 stopped.
+Exit codes: 0 done; 1 the training failed; 2 bad input, said in a sentence on stderr; 3 no plan fits;
+130 stopped.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from wan_studio.cli.console import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, co
 from wan_studio.cli.demo import run_demo
 from wan_studio.cli.display import display_problem
 from wan_studio.cli.doctor import run_doctor
+from wan_studio.cli.plan import run_plan
 from wan_studio.cli.runs import run_export, run_resume, run_stop
 from wan_studio.cli.train import run_train
 from wan_studio.errors import AppError
@@ -64,6 +66,8 @@ def _dispatch(argv: Sequence[str], open_window: OpenWindow) -> int:
             return run_stop(arguments)
         case "export":
             return run_export(arguments)
+        case "plan":
+            return run_plan(arguments)
         case "doctor":
             return run_doctor()
         case _:

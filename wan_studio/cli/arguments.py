@@ -16,13 +16,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="wan-studio",
         description="Make LoRAs for Wan 2.2 I2V A14B from video clips. Without a command the window opens.",
-        epilog="Exit codes: 0 done, 1 the training failed, 2 bad input, 130 stopped.",
+        epilog="Exit codes: 0 done, 1 the training failed, 2 bad input, 3 no plan fits, 130 stopped.",
     )
     parser.add_argument("--version", action="version", version=f"wan-studio {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_demo(commands)
     _add_train(commands)
     _add_run_commands(commands)
+    _add_plan(commands)
     commands.add_parser("doctor", help="what this machine has and lacks, and what to do about it")
     return parser.parse_args(list(argv))
 
@@ -124,3 +125,25 @@ def _add_run_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     export.add_argument(
         "--strength", type=float, metavar="S", help="fold a strength into the weights (default: 1)"
     )
+
+
+def _add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    plan = commands.add_parser(
+        "plan", help="the settings that suit this machine, or another, and what they take"
+    )
+    plan.add_argument("--vram", type=float, metavar="GIB", help="plan for a GPU of so much memory")
+    plan.add_argument("--free-vram", type=float, metavar="GIB", help="of which so much is free")
+    plan.add_argument("--ram", type=float, metavar="GIB", help="plan for so much RAM")
+    plan.add_argument("--gpu", metavar="NAME", help='plan for this card, e.g. "RTX 4070"')
+    plan.add_argument("--capability", metavar="X.Y", help="its compute capability, e.g. 8.9")
+    plan.add_argument("--clips", type=Path, metavar="DIR", help="folder of the clips that will train")
+    plan.add_argument(
+        "--goal", default="motion", choices=("motion", "style", "character"), help="what to learn"
+    )
+    plan.add_argument(
+        "--flavour",
+        default="balanced",
+        choices=("balanced", "fastest", "safest"),
+        help="what matters most (default: balanced)",
+    )
+    plan.add_argument("--json", action="store_true", help="for programs")

@@ -28,6 +28,7 @@ _PHASE_NAMES = {
     Phase.CACHING_TEXT: "Encoding captions",
     Phase.CACHING_LATENTS: "Encoding clips",
     Phase.TRAINING: "Training",
+    Phase.REHEARSING: "Testing training steps",
     Phase.VALIDATING: "Measuring held-out clips",
     Phase.PREVIEWING: "Rendering previews",
     Phase.SAVING: "Saving",

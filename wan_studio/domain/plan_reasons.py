@@ -205,11 +205,16 @@ def _switch(planner: Planner, plan: Recommendation) -> str:
 
 
 def _batch(planner: Planner, plan: Recommendation) -> str:
-    fitting = [size for size in (2, 4) if _with(planner, plan, training__batch_size=size).fits]
-    more = (
-        f" {fitting[-1]} fit too, and a step then takes about {fitting[-1]} times as long." if fitting else ""
-    )
-    return f"1, as the guides have it.{more}"
+    fitting = [
+        size
+        for size in (2, 4)
+        if _with(planner, plan, training__batch_size=size, model__checkpoint_offloading=True).fits
+    ]
+    if not fitting:
+        return "1, as the guides have it."
+    most = fitting[-1]
+    where = "" if plan.settings.model.checkpoint_offloading else ", with what blocks keep in RAM"
+    return f"1, as the guides have it. {most} fit too{where}; a step then takes about {most} times as long."
 
 
 def _kept(planner: Planner, plan: Recommendation) -> str:

@@ -202,11 +202,11 @@ def limits(machine: Machine, headroom: float) -> Limits:
 
     Args:
         machine: Has a GPU.
-        headroom: Share of the GPU's memory that is left free; never less than half a GiB.
+        headroom: Share of the GPU's free memory that is left free; never less than half a GiB.
     """
     gpu = machine.gpu
     assert gpu is not None
-    spare = max(GIB // 2, round(headroom * gpu.total_bytes))
+    spare = max(GIB // 2, round(headroom * gpu.free_bytes))
     ram = machine.ram_available_bytes - max(GIB // 2, round(0.03 * machine.ram_total_bytes))
     pinned = machine.ram_total_bytes // 2 if machine.is_windows else machine.ram_total_bytes
     return Limits(gpu.free_bytes - spare, ram, pinned, machine.disk_free_bytes)

@@ -5,7 +5,7 @@ frames that the goal wants; then speed. Three flavours weigh them differently.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -59,7 +59,7 @@ class Flavour(StrEnum):
 
 
 HEADROOM: Mapping[Flavour, float] = {Flavour.BALANCED: 0.05, Flavour.FASTEST: 0.03, Flavour.SAFEST: 0.12}
-"""Share of the GPU's memory that each leaves free."""
+"""Share of the GPU's free memory that each leaves free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,22 +160,26 @@ class Planner:
     clips: tuple[ClipExtent, ...] = ()
     measured: tuple[CalibrationRecord, ...] = ()
 
-    def judge(self, settings: Settings, flavour: Flavour = Flavour.BALANCED) -> Judgement:
-        """What settings take here; a few tenths of a millisecond."""
+    def judge(
+        self, settings: Settings, flavour: Flavour = Flavour.BALANCED, *, only_memory: bool = False
+    ) -> Judgement:
+        """What settings take here; a few tenths of a millisecond.
+
+        Args:
+            settings: To judge.
+            flavour: Says how much head-room there must be.
+            only_memory: Leave the time out where the memory does not suffice.
+        """
         work = workload_of(settings, self.clips)
         memory = corrected_memory(self._model.forecast(settings, work), settings, self.measured)
         # The miniature is not what the time model counts; it takes minutes anywhere.
         is_small = settings.model.base == MINIATURE
-        gpu = self.machine.gpu
-        time = (
-            TimeForecast()
-            if is_small
-            else forecast_time(PlannedRun(settings, work), self.machine, self.measured)
-        )
-        if gpu is None:
-            return Judgement(settings, work, memory, time, None, Shortfall(why_not=time.why_not))
-        allowed = limits(self.machine, HEADROOM[flavour])
-        return Judgement(settings, work, memory, time, allowed, _shortfall(memory, time, allowed))
+        allowed = None if self.machine.gpu is None else limits(self.machine, HEADROOM[flavour])
+        missing = Shortfall() if allowed is None else _shortfall(memory, allowed)
+        if is_small or (only_memory and not missing.is_none):
+            return Judgement(settings, work, memory, TimeForecast(), allowed, missing)
+        time = forecast_time(PlannedRun(settings, work), self.machine, self.measured)
+        return Judgement(settings, work, memory, time, allowed, replace(missing, why_not=time.why_not))
 
     def recommend(self, settings: Settings, flavour: Flavour = Flavour.BALANCED) -> Recommendation:
         """The best plan of a flavour, for a project with these settings; where none fits, the least one."""
@@ -235,13 +239,13 @@ class Planner:
         """The fastest way to hold a wish; and the way that lacks least, where none fits."""
         candidates: list[tuple[float, Changes, Judgement]] = []
         closest: Judgement | None = None
-        blocks = blocks_of(settings)
+        blocks, encoder = blocks_of(settings), self._text_encoder(settings, flavour)
         for mode in quantizations(self.machine):
             fitting = 0
             for layout in layouts(blocks, spend=flavour is Flavour.FASTEST):
                 if not holds(mode, layout, blocks):
                     continue
-                changes, judged = self._laid_out(settings, wish, layout, mode, flavour)
+                changes, judged = self._laid_out(settings, wish, layout, (mode, encoder), flavour)
                 if not judged.fits:
                     if closest is None or judged.missing.total < closest.missing.total:
                         closest = judged
@@ -259,17 +263,19 @@ class Planner:
         return (changes, judged), closest
 
     def _laid_out(
-        self, settings: Settings, wish: Wish, layout: Layout, mode: str, flavour: Flavour
+        self, settings: Settings, wish: Wish, layout: Layout, modes: tuple[str, str], flavour: Flavour
     ) -> tuple[Changes, Judgement]:
+        """A wish held in a way; `modes` store the experts and the text encoder."""
         blocks = blocks_of(settings)
+        mode, encoder = modes
         resident = 0 if layout.resident is None else layout.resident
         changes: Changes = {
             **wish.changes,
             "quantization.transformer": mode,
-            "quantization.text_encoder": self._text_encoder(settings, flavour),
+            "quantization.text_encoder": encoder,
             **layout.changes(blocks, resident),
         }
-        judged = self.judge(settings.with_values(nested(changes)), flavour)
+        judged = self.judge(settings.with_values(nested(changes)), flavour, only_memory=True)
         if layout.resident is None and judged.fits:
             # As many blocks as the rest of the memory holds, in whole twentieths of an expert.
             assert judged.limits is not None
@@ -350,11 +356,11 @@ class Planner:
         return is_enough and data.num_frames > ENOUGH_FRAMES
 
 
-def _shortfall(memory: MemoryForecast, time: TimeForecast, allowed: Limits) -> Shortfall:
+def _shortfall(memory: MemoryForecast, allowed: Limits) -> Shortfall:
     pinned = memory.ram.of(Part.MASTERS) + memory.ram.of(Part.KEPT)
     over_ram = max(memory.ram.total - allowed.ram, pinned - allowed.pinned, 0)
     disk = 0 if allowed.disk is None else max(0, memory.disk.total + GIB - allowed.disk)
-    return Shortfall(max(0, memory.peak.total - allowed.vram), over_ram, disk, time.why_not)
+    return Shortfall(max(0, memory.peak.total - allowed.vram), over_ram, disk)
 
 
 def values_of(settings: Settings, names: Sequence[str]) -> dict[str, Any]:

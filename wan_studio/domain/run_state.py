@@ -10,6 +10,7 @@ from trainer.protocol.events import (
     CommandObeyed,
     Event,
     Hello,
+    MemoryReport,
     Paused,
     Phase,
     PhaseFinished,
@@ -23,6 +24,7 @@ from trainer.protocol.events import (
     Unpaused,
     ValidationDone,
     Warned,
+    WorkMeasured,
 )
 from trainer.protocol.job import PROTOCOL_VERSION, Expert
 
@@ -79,12 +81,14 @@ class RunState:
     Attributes:
         phases: Phases under way, outermost first (previews and saves happen inside training).
         finished_phases: Phases done, in order.
+        measured: What each kind of work took, the latest of each, with the settings that the run has now.
         validations: Losses on the held-out clips, in order.
         answer: What the trainer said to the last command.
         summary: One sentence on how the run ended, or what stands in the way.
         hint: What to do about it.
         failure_kind: Stable name of why the run failed, e.g. "out_of_memory"; empty when it did not.
         remedy: The setting, `section.field=value`, that a resume is most worth a try with; empty for none.
+        memory: Where GPU memory ran out, when the run failed for that; else None.
     """
 
     outcome: Outcome = Outcome.WAITING
@@ -99,6 +103,7 @@ class RunState:
     phases: tuple[PhaseState, ...] = ()
     finished_phases: tuple[Phase, ...] = ()
     losses: tuple[LossPoint, ...] = ()
+    measured: tuple[WorkMeasured, ...] = ()
     validations: tuple[ValidationDone, ...] = ()
     checkpoints: tuple[CheckpointSaved, ...] = ()
     previews: tuple[PreviewSaved, ...] = ()
@@ -108,6 +113,7 @@ class RunState:
     hint: str = ""
     failure_kind: str = ""
     remedy: str = ""
+    memory: MemoryReport | None = None
     unknown_events: int = 0
 
     @property
@@ -169,7 +175,7 @@ def apply(state: RunState, event: Event | UnknownEvent) -> RunState:
             return apply_all(state, [event])
         case CheckpointSaved() | CheckpointRemoved():
             return _with_checkpoint(state, event)
-        case PreviewSaved() | Warned() | ValidationDone() | CommandObeyed():
+        case PreviewSaved() | Warned() | ValidationDone() | WorkMeasured() | CommandObeyed():
             return _noted(state, event)
         case Paused() | Unpaused() | RunFinished() | RunFailed():
             return _turned(state, event)
@@ -196,6 +202,8 @@ def _greeted(state: RunState, event: Hello) -> RunState:
         seconds_left=None,
         phases=(),
         finished_phases=(),
+        # A resumed run may have other settings of memory.
+        measured=(),
         losses=tuple(point for point in state.losses if point.step <= event.first_step),
         validations=tuple(done for done in state.validations if done.step <= event.first_step),
         answer=None,
@@ -203,6 +211,7 @@ def _greeted(state: RunState, event: Hello) -> RunState:
         hint=hint,
         failure_kind="",
         remedy="",
+        memory=None,
     )
 
 
@@ -239,8 +248,13 @@ def _with_checkpoint(state: RunState, event: CheckpointSaved | CheckpointRemoved
     return replace(state, checkpoints=tuple(sorted((*others, *added), key=lambda c: c.step)))
 
 
-def _noted(state: RunState, event: PreviewSaved | Warned | ValidationDone | CommandObeyed) -> RunState:
+def _noted(
+    state: RunState, event: PreviewSaved | Warned | ValidationDone | WorkMeasured | CommandObeyed
+) -> RunState:
     match event:
+        case WorkMeasured():
+            earlier = tuple(one for one in state.measured if one.subject != event.subject)
+            return replace(state, measured=(*earlier, event))
         case PreviewSaved():
             others = tuple(p for p in state.previews if (p.step, p.row) != (event.step, event.row))
             return replace(state, previews=(*others, event))
@@ -281,6 +295,7 @@ def _turned(state: RunState, event: Paused | Unpaused | RunFinished | RunFailed)
                 hint=event.hint,
                 failure_kind=event.kind,
                 remedy=event.remedy,
+                memory=event.memory,
             )
 
 

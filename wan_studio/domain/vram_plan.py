@@ -7,6 +7,7 @@ beside them is counted in rows of activations, measured once (`memory_constants`
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from wan_studio.domain import memory_constants as constants
 from wan_studio.domain.model_sizes import (
@@ -129,6 +130,14 @@ class MemoryForecast:
         return tuple(one for one in self.phases if one.phase is phase)
 
 
+class Kept(NamedTuple):
+    """What blocks keep, in bytes: the first, the last, and all of them."""
+
+    first: int
+    last: int
+    total: int
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryModel:
     """Computes forecasts for one machine.
@@ -165,7 +174,7 @@ class MemoryModel:
         training, model = settings.training, settings.model
         row = self._row_bytes(settings, sizes, shape)
         mode = settings.quantization.transformer
-        rows = constants.BACKWARD_ROWS[self._keep(settings, sizes)]
+        rows = constants.BACKWARD_ROWS[self._keep(settings)]
         if self._by_autograd(settings):
             rows = constants.AUTOGRAD_ROWS
         else:
@@ -178,13 +187,13 @@ class MemoryModel:
         work = round(rows * row) + constants.STEP_BYTES + self._dense_weight(settings, sizes)
         trained = self._lora_weights(settings, sizes) * FLOAT32_BYTES
         blocks = sizes.expert.layers
-        kept = [self._kept_bytes(settings, sizes, shape, index) for index in range(blocks)]
+        kept = self._kept(settings, sizes, shape)
         at_once = training.gradient_accumulation > 1 or self._preserves(settings)
         gradients = trained if at_once else trained // blocks
         if model.checkpoint_offloading:
-            kept_first = kept_last = sum(sorted(kept)[-constants.BLOCKS_IN_FLIGHT :])
+            kept_first = kept_last = constants.BLOCKS_IN_FLIGHT * kept.last
         else:
-            kept_first, kept_last = sum(kept), kept[0]
+            kept_first, kept_last = kept.total, kept.first
         first, last = kept_first + gradients, kept_last + trained
         is_last = last > first
         return self._with_cuda(
@@ -274,8 +283,19 @@ class MemoryModel:
         """One activation of all tokens of a batch."""
         return settings.training.batch_size * shape.tokens * sizes.expert.width * self.dtype_bytes
 
-    def _kept_bytes(self, settings: Settings, sizes: BaseSizes, shape: ClipShape, index: int) -> int:
-        """What one block keeps from its forward pass for its backward pass.
+    def _kept(self, settings: Settings, sizes: BaseSizes, shape: ClipShape) -> Kept:
+        """What blocks keep from their forward pass for their backward pass; the last ones may keep everything."""
+        blocks = sizes.expert.layers
+        whole = (
+            min(settings.training.kept_blocks, blocks) if settings.training.gradient_checkpointing else blocks
+        )
+        usual = self._kept_bytes(settings, sizes, shape, settings.training.kept_activations)
+        every = self._kept_bytes(settings, sizes, shape, "everything") if whole else 0
+        first = usual if whole < blocks else every
+        return Kept(first, every if whole else usual, (blocks - whole) * usual + whole * every)
+
+    def _kept_bytes(self, settings: Settings, sizes: BaseSizes, shape: ClipShape, keep: str) -> int:
+        """What one block keeps.
 
         Its input always. With "attention" also self-attention's output, the log-sum-exp of each head in
         float32, and keys and values of the text; with "sums" the two sums, cross-attention's query and
@@ -283,7 +303,6 @@ class MemoryModel:
         """
         expert, batch = sizes.expert, settings.training.batch_size
         row = self._row_bytes(settings, sizes, shape)
-        keep = self._keep(settings, sizes, index)
         if keep == "nothing" or self._by_autograd(settings):
             return row
         sums_of_heads = batch * shape.tokens * expert.heads * FLOAT32_BYTES
@@ -296,13 +315,11 @@ class MemoryModel:
         return kept
 
     @staticmethod
-    def _keep(settings: Settings, sizes: BaseSizes, index: int | None = None) -> str:
-        """What a block keeps; without an index the block where the backward pass begins, the last."""
-        training, blocks = settings.training, sizes.expert.layers
-        at = blocks - 1 if index is None else index
-        if not training.gradient_checkpointing or at >= blocks - training.kept_blocks:
-            return "everything"
-        return training.kept_activations
+    def _keep(settings: Settings) -> str:
+        """What the block keeps where the backward pass begins, the last."""
+        training = settings.training
+        is_whole = not training.gradient_checkpointing or training.kept_blocks > 0
+        return "everything" if is_whole else training.kept_activations
 
     @staticmethod
     def _by_autograd(settings: Settings) -> bool:
@@ -362,8 +379,7 @@ class MemoryModel:
     def _kept_in_ram(self, settings: Settings, sizes: BaseSizes, work: Workload) -> int:
         if not settings.model.checkpoint_offloading:
             return 0
-        blocks = range(sizes.expert.layers)
-        return sum(self._kept_bytes(settings, sizes, work.largest, index) for index in blocks)
+        return self._kept(settings, sizes, work.largest).total
 
 
 def experts_trained(settings: Settings) -> int:

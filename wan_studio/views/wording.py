@@ -12,6 +12,7 @@ PHASE_NAMES: dict[Phase, str] = {
     Phase.CACHING_TEXT: "Caching captions",
     Phase.CACHING_LATENTS: "Caching clips",
     Phase.TRAINING: "Training",
+    Phase.REHEARSING: "Testing training steps",
     Phase.VALIDATING: "Measuring the loss on held-out clips",
     Phase.PREVIEWING: "Rendering previews",
     Phase.SAVING: "Saving",

@@ -26,7 +26,7 @@ from trainer.model.frozen.quantized_cache import QuantizedCache, QuantizedKey
 from trainer.model.frozen.recovery import RecoveredWeight
 from trainer.model.frozen.weights import DenseWeight, Float8Weight
 from trainer.model.lora import LoraSettings
-from trainer.model.random_expert import RandomSource
+from trainer.model.random_base import RandomSource
 from trainer.protocol.job import (
     Expert,
     JobSection,

@@ -25,7 +25,7 @@ from trainer.model.frozen.quantized_cache import CachedBlock
 from trainer.model.frozen.weights import why_no_float8_products
 from trainer.model.lora import LoraSettings, lora_dropout
 from trainer.model.miniature import MiniatureConfig, build_expert
-from trainer.model.random_expert import RandomSource
+from trainer.model.random_base import RandomSource
 from trainer.protocol.job import Expert
 from trainer.runtime.device import release_memory
 

@@ -7,13 +7,16 @@ import msgspec
 import pytest
 import torch
 
-from tests.trainer.small_experts import SMALL, expert_weights
+from tests.trainer.small_experts import small_configs
 from trainer.__main__ import main
-from trainer.model import random_expert
+from trainer.model import random_base
 from trainer.model.a14b_config import A14B_I2V_CONFIG
+from trainer.model.experts import Experts
 from trainer.model.frozen.weights import Float8Weight
+from trainer.protocol.job import Expert
 from trainer.recipes import measure as recipe
-from trainer.recipes.measure import Bench, Case, Measured, explain, line_of, measure
+from trainer.recipes.measure import Bench, measure
+from trainer.recipes.measure_case import Case, Measured, explain, line_of
 from trainer.recipes.measure_floor import BlockTimes, ExpertShape, floor_seconds
 from trainer.recipes.measure_verb import CaseError, read_case
 
@@ -31,13 +34,15 @@ def quick_collections():
 
 @pytest.fixture(scope="module")
 def config():
-    return dict(expert_weights(SMALL).config)
+    return small_configs()
 
 
 @pytest.fixture
 def small_model(monkeypatch, config):
     """The command measures a model in small."""
-    monkeypatch.setattr(random_expert, "A14B_I2V_CONFIG", config)
+    monkeypatch.setattr(random_base, "A14B_I2V_CONFIG", config.expert)
+    monkeypatch.setattr(random_base, "A14B_VAE_CONFIG", config.vae)
+    monkeypatch.setattr(random_base, "A14B_TEXT_CONFIG", config.text)
 
 
 def tiny_case(**fields) -> Case:
@@ -86,6 +91,8 @@ def test_explain_lists_what_stays_largest_first(small_model, capsys):
         ("experts=3", "<= 2"),
         ("width=40", "multiple of 16"),
         ("frames=6", "4n+1"),
+        ("work=cooking", "cooking"),
+        ("work=text,mode=nf4", "none or float8"),
     ],
 )
 def test_a_case_that_makes_no_sense_is_named_with_what_is_wrong(words, named, capsys):
@@ -160,6 +167,53 @@ def test_after_a_case_nothing_of_its_way_to_compute_is_left(config):
     for expert in bench.loaded.values():
         assert not any("forward" in vars(block) for block in expert.transformer.blocks)
         assert all(one.grad is None for one in expert.transformer.parameters())
+
+
+def test_every_work_of_a_run_is_measured_and_told_in_its_own_words(small_model, tmp_path, capsys):
+    path = tmp_path / "results.json"
+    size = "width=32,height=32,frames=5"
+    cases = [
+        f"work=latents,{size},steps=2",
+        "work=text,mode=none,steps=1",
+        "work=text,mode=float8,steps=1",
+        f"work=decode,{size},steps=2",
+        f"work=preview,mode=float8,{TINY.replace('steps=1', 'steps=3')}",
+    ]
+    words = [word for case in cases for word in ("--case", case)]
+    assert main(["measure", *words, "--json", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    units = ("a clip", "a prompt", "a prompt", "a clip", "a denoising step")
+    assert all(f" s {unit}" in line for unit, line in zip(units, lines, strict=True))
+    found = msgspec.convert(json.loads(path.read_text()), list[Measured])
+    assert [one.case.work for one in found] == ["latents", "text", "text", "decode", "preview"]
+    assert [len(one.all_seconds) for one in found] == [2, 1, 1, 2, 1]
+    assert all(one.seconds > 0 and one.first_seconds > 0 and not one.error for one in found)
+    # The whole of the first preview: three steps and the decoding.
+    assert found[-1].decode_seconds > 0
+    assert found[-1].ram > 0
+
+
+def test_encoding_is_measured_without_experts_in_memory_and_previews_with_both(config):
+    bench = Bench(CPU, lambda line: None, config)
+    bench.measure(tiny_case(mode="float8"))
+    assert len(bench.loaded) == 1
+    bench.measure(Case(work="latents", width=32, height=32, frames=5, steps=1))
+    assert not bench.loaded
+    bench.measure(tiny_case(work="preview", mode="float8"))
+    assert len(bench.loaded) == 2
+
+
+def test_a_preview_of_three_steps_is_made_by_both_experts_with_guidance(config, monkeypatch):
+    asked, own = [], Experts.predict
+
+    def predict(self, expert, *rest):
+        asked.append(expert)
+        return own(self, expert, *rest)
+
+    monkeypatch.setattr(Experts, "predict", predict)
+    measure([tiny_case(work="preview", mode="float8", steps=3)], CPU, lambda line: None, config)
+    # Shift 5: noise levels of 1, 0.91 and 0.71, each with and without the prompt; two previews.
+    assert asked == [*[Expert.HIGH] * 4, *[Expert.LOW] * 2] * 2
 
 
 def test_tokens_and_latents_are_those_of_the_bucket():

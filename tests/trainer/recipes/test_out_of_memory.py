@@ -6,8 +6,16 @@ import torch
 
 from tests.jobs import preview_row, small_job
 from trainer.__main__ import main
-from trainer.protocol.events import CheckpointSaved, PreviewSaved, RunFailed, RunFinished, StepDone, Warned
-from trainer.protocol.job import JobSpec
+from trainer.protocol.events import (
+    CheckpointSaved,
+    MemoryReport,
+    PreviewSaved,
+    RunFailed,
+    RunFinished,
+    StepDone,
+    Warned,
+)
+from trainer.protocol.job import Expert, JobSpec
 from trainer.protocol.run_folder import EventReader, RunFolder
 from trainer.protocol.wire import write_json
 from trainer.recipes import (
@@ -106,6 +114,9 @@ def test_a_failing_step_is_named_the_one_before_is_saved_and_a_resume_ends_with_
     assert code == 4
     assert (failed.kind, failed.step) == ("out_of_memory", 4)
     assert f"in the {where} pass of the high-noise expert of step 5, at 32 x 32 x 5 frames" in failed.message
+    assert failed.memory == MemoryReport(
+        doing=where, expert=Expert.HIGH, width=32, height=32, frames=5, batch=1, needed_bytes=5 * 2**29
+    )
     assert "The state after step 4 is saved." in failed.message
     assert failed.hint.startswith(f"Resume with --set {failed.remedy}: ")
     assert [event.step for event in of_type(events, CheckpointSaved)] == [4]
@@ -172,7 +183,11 @@ def test_a_preview_that_finds_no_memory_is_a_warning_and_training_goes_on(run, j
     monkeypatch.setattr(render_previews, "denoise", failing(render_previews.denoise))
     code, events = go(run, job_of(sample=sample))
     assert code == 0
-    assert "while rendering a preview, at 32 x 32 x 5 frames" in of_type(events, Warned)[0].message
+    (warned,) = of_type(events, Warned)
+    assert "while rendering a preview, at 32 x 32 x 5 frames" in warned.message
+    assert warned.memory == MemoryReport(
+        doing="previewing", width=32, height=32, frames=5, needed_bytes=5 * 2**29
+    )
     assert [event.step for event in of_type(events, PreviewSaved)] == [6]
     assert len(of_type(events, StepDone)) == 6
     assert of_type(events, RunFinished)[-1].reason == "completed"

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from trainer.protocol.events import MemoryReport
 from trainer.protocol.job import Expert
 from trainer.runtime.out_of_memory import (
     ClipSize,
@@ -13,6 +14,7 @@ from trainer.runtime.out_of_memory import (
     needed_bytes,
     watching_memory,
 )
+from trainer.runtime.reporter import failure
 
 GIB = 1024**3
 WORK = MemoryWork(Doing.BACKWARD, 37, Expert.HIGH, ClipSize(592, 448, 41), batch_size=2)
@@ -59,6 +61,27 @@ def test_the_error_tells_the_figures_what_is_saved_and_who_else_holds_memory():
     assert "step 36 is saved" in error.message
     assert error.hint == "Other programs hold 2.0 GiB of it; close them. Do this."
     assert (error.kind, error.step, error.remedy) == ("out_of_memory", 36, "model.low_vram=true")
+
+
+def test_the_same_is_there_for_programs():
+    figures = MemoryFigures(needed=GIB, allocated=20 * GIB, reserved=21 * GIB, total=24 * GIB, others=2 * GIB)
+    error = OutOfMemoryError(MemoryRanOutError(WORK, figures, "a card"), 36, "Do this.", "")
+    assert failure(error).memory == MemoryReport(
+        doing="backward",
+        expert=Expert.HIGH,
+        width=592,
+        height=448,
+        frames=41,
+        batch=2,
+        needed_bytes=GIB,
+        allocated_bytes=20 * GIB,
+        reserved_bytes=21 * GIB,
+        total_bytes=24 * GIB,
+        others_bytes=2 * GIB,
+    )
+    unknown = MemoryRanOutError(MemoryWork(Doing.LOADING), MemoryFigures(), "a card")
+    assert unknown.report == MemoryReport(doing="loading")
+    assert failure(ValueError("another")).memory is None
 
 
 def test_what_the_failed_frames_held_is_let_go():

@@ -3,6 +3,7 @@ from trainer.protocol.events import (
     CheckpointSaved,
     CommandObeyed,
     Hello,
+    MemoryReport,
     Paused,
     Phase,
     PhaseFinished,
@@ -16,6 +17,7 @@ from trainer.protocol.events import (
     Unpaused,
     ValidationDone,
     Warned,
+    WorkMeasured,
 )
 from trainer.protocol.job import PROTOCOL_VERSION, Expert
 from wan_studio.domain.run_state import Outcome, RunState, apply_all
@@ -174,6 +176,34 @@ def test_held_out_losses_are_kept_and_those_after_a_resumed_checkpoint_forgotten
     assert [done.step for done in before.validations] == [5, 10]
     again = Hello(protocol_version=1, trainer_version="1", pid=2, device="cpu", first_step=7, total_steps=20)
     assert [done.step for done in apply_all(before, [again]).validations] == [5]
+
+
+def test_of_each_kind_of_work_the_latest_measurement_counts():
+    def steps(expert: Expert, width: int, count: int) -> WorkMeasured:
+        return WorkMeasured(
+            work="step", expert=expert, width=width, height=32, frames=5, count=count, seconds=1.0
+        )
+
+    saving = WorkMeasured(work="saving", seconds=2.0)
+    told = [
+        steps(Expert.HIGH, 32, 3),
+        saving,
+        steps(Expert.LOW, 32, 4),
+        steps(Expert.HIGH, 48, 5),
+        steps(Expert.HIGH, 32, 6),
+    ]
+    state = apply_all(RunState(), [HELLO, *told])
+    assert state.measured == tuple(told[1:])
+    assert state.unknown_events == 0
+    # It may go on with other settings of memory.
+    assert apply_all(state, [HELLO]).measured == ()
+
+
+def test_a_failure_for_want_of_memory_says_where_until_the_run_goes_on():
+    memory = MemoryReport(doing="backward", expert=Expert.LOW, width=64, height=32, frames=5, needed_bytes=7)
+    failed = apply_all(RunState(), [HELLO, RunFailed(kind="out_of_memory", message="Full.", memory=memory)])
+    assert failed.memory == memory
+    assert apply_all(failed, [HELLO]).memory is None
 
 
 def test_a_failure_has_a_kind_until_the_run_goes_on():

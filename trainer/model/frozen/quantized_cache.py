@@ -81,7 +81,11 @@ class CachedBlock(NamedTuple):
 
 
 class QuantizedCache:
-    """The quantized blocks of one expert in one folder."""
+    """The quantized blocks of one expert in one folder.
+
+    Attributes:
+        was_written: Whether a block was quantized anew and kept.
+    """
 
     def __init__(self, folder: Path, key: QuantizedKey, layout: Layout, warn: Callable[[str], None]) -> None:
         """Look into nothing yet.
@@ -96,6 +100,7 @@ class QuantizedCache:
         self._layout = layout
         self._warn = warn
         self._is_writable = True
+        self.was_written = False
 
     def path_of(self, index: int) -> Path:
         """Where a block's file is or would be."""
@@ -159,6 +164,7 @@ class QuantizedCache:
                 "The run goes on; the next start will quantize again."
             )
             return False
+        self.was_written = True
         return True
 
     def _clear_leftovers(self) -> None:
