@@ -72,7 +72,7 @@ class PlanDesk(QObject):
     """Judges the project's settings at once, and recommends in the background; the latest question wins.
 
     Signals:
-        judged: There is another judgement, or none.
+        judged: There is another judgement, or none, or another machine.
         recommended: There is another recommendation, or none.
         manual_card_changed: The user plans for another card. arg: ManualCard, or None for this machine's own
     """
@@ -99,6 +99,7 @@ class PlanDesk(QObject):
         self._clips_of: tuple[object, ...] = ()
         self._planner: Planner | None = None
         self._judgement: Judgement | None = None
+        self._judged_for: Machine | None = None
         self._notes: tuple[str, ...] = ()
         self._plans: dict[Flavour, FlavourPlan] = {}
         self._asked: _Question | None = None
@@ -144,7 +145,9 @@ class PlanDesk(QObject):
         settings = self._session.project.settings
         plans = ((flavour, plan.recommendation.changes) for flavour, plan in self._plans.items())
         return tuple(
-            flavour for flavour, changes in plans if changes and values_of(settings, tuple(changes)) == changes
+            flavour
+            for flavour, changes in plans
+            if changes and values_of(settings, tuple(changes)) == changes
         )
 
     def recommended_for(self, settings: Settings, flavour: Flavour = Flavour.BALANCED) -> Settings:
@@ -192,9 +195,7 @@ class PlanDesk(QObject):
     def _take_machine(self, snapshot: HardwareSnapshot) -> bool:
         """Take what is news of the machine; whether anything was."""
         gpu = snapshot.gpu_or_first(self._session.project.settings.job.gpu if self._session.is_open else 0)
-        machine = machine_of(
-            snapshot, 0 if gpu is None else gpu.index, own_pids=self._hardware.own_pids
-        )
+        machine = machine_of(snapshot, 0 if gpu is None else gpu.index, own_pids=self._hardware.own_pids)
         if self._manual is not None:
             machine = replace(machine, gpu=self._manual.gpu)
         if self._machine is not None and not _is_news(self._machine, machine):
@@ -219,10 +220,10 @@ class PlanDesk(QObject):
             settings = self._session.project.settings
             if judgement is None or planner != self._planner or settings != judgement.settings:
                 judgement = planner.judge(settings)
-        is_news = judgement is not self._judgement
+        is_news = judgement is not self._judgement or self._machine is not self._judged_for
         self._planner = planner
         if is_news:
-            self._judgement = judgement
+            self._judgement, self._judged_for = judgement, self._machine
             self._notes = notes(planner, judgement) if planner is not None and judgement is not None else ()
             self.judged.emit()
         self._ask()

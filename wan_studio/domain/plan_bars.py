@@ -99,7 +99,7 @@ def ram_bar(judgement: Judgement, machine: Machine) -> MemoryBar | None:
 
 
 def _segments(memory: PhaseMemory) -> tuple[Segment, ...]:
-    made = []
+    made: list[Segment] = []
     for kind in Kind:
         parts = sorted((one for one in memory.parts if _KINDS[one[0]] is kind), key=lambda one: -one[1])
         if parts:

@@ -82,15 +82,28 @@ def plan_check(judgement: Judgement, machine: Machine) -> Check:
     """What the run takes of this machine; one that does not fit may be meant for another, and stops nothing."""
     missing = judgement.missing
     if machine.gpu is None:
-        return Check(missing.why_not, Level.WARNING, "The job can be trained on another machine.", Step.HARDWARE)
+        return Check(
+            missing.why_not, Level.WARNING, "The job can be trained on another machine.", Step.HARDWARE
+        )
     hours = judgement.time.hours
-    lasts = "" if not judgement.time.runs else f", about {hours:.0f} h" if hours >= 1 else f", about {60 * hours:.0f} min"
-    peak = f"Peak {judgement.memory.peak.total / GIB:.1f} of {machine.gpu.free_bytes / GIB:.1f} GiB VRAM{lasts}."
+    lasts = (
+        ""
+        if not judgement.time.runs
+        else f", about {hours:.0f} h"
+        if hours >= 1
+        else f", about {60 * hours:.0f} min"
+    )
+    peak = (
+        f"Peak {judgement.memory.peak.total / GIB:.1f} of {machine.gpu.free_bytes / GIB:.1f} GiB VRAM{lasts}."
+    )
     if missing.is_none:
         return Check(peak, page=Step.HARDWARE)
     told = (("VRAM", missing.vram), ("RAM", missing.ram), ("disk space", missing.disk))
     sizes = " and ".join(f"{size / GIB:.1f} GiB of {name}" for name, size in told if size)
-    hint = missing.why_not or f"With head-room, {sizes} are missing. The Hardware page has a plan that fits, or ways out."
+    hint = (
+        missing.why_not
+        or f"With head-room, {sizes} are missing. The Hardware page has a plan that fits, or ways out."
+    )
     return Check(peak, Level.WARNING, hint, Step.HARDWARE)
 
 

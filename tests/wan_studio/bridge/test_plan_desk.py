@@ -82,9 +82,16 @@ def test_what_a_plan_sets_by_itself_asks_for_no_new_recommendation(bench, qtbot)
 def test_the_flicker_of_a_desktop_is_no_news_and_a_program_that_starts_is(bench):
     look(bench)
     judged = bench.plans.judgement
-    look(bench, machine(card(vram_used_bytes=GIB // 2 + GIB // 8), ram_total_bytes=64 * GIB, ram_available_bytes=48 * GIB))
+    look(
+        bench,
+        machine(
+            card(vram_used_bytes=GIB // 2 + GIB // 8), ram_total_bytes=64 * GIB, ram_available_bytes=48 * GIB
+        ),
+    )
     assert bench.plans.judgement is judged
-    look(bench, machine(card(vram_used_bytes=8 * GIB), ram_total_bytes=64 * GIB, ram_available_bytes=48 * GIB))
+    look(
+        bench, machine(card(vram_used_bytes=8 * GIB), ram_total_bytes=64 * GIB, ram_available_bytes=48 * GIB)
+    )
     assert bench.plans.judgement is not judged
     assert bench.plans.machine.gpu.free_bytes == 16 * GIB
 

@@ -18,7 +18,10 @@ def test_every_part_has_its_kind():
 def test_a_bars_parts_sum_to_the_peak(mode):
     settings = SETTINGS.with_values({"quantization": {"transformer": mode}})
     judged = Planner(MACHINE).judge(settings)
-    for bar, peak in ((vram_bar(judged, MACHINE), judged.memory.peak), (ram_bar(judged, MACHINE), judged.memory.ram)):
+    for bar, peak in (
+        (vram_bar(judged, MACHINE), judged.memory.peak),
+        (ram_bar(judged, MACHINE), judged.memory.ram),
+    ):
         assert bar.taken == peak.total
         assert sum(size for segment in bar.segments for _, size in segment.parts) == peak.total
 
@@ -27,7 +30,7 @@ def test_what_others_hold_and_the_head_room_are_no_room_for_the_plan():
     judged = Planner(MACHINE).judge(SETTINGS)
     bar = vram_bar(judged, MACHINE)
     assert bar.others == 2 * GIB
-    assert bar.total - bar.limit == round(0.05 * 24 * GIB)
+    assert bar.limit == bar.others + judged.limits.vram < bar.total
     assert bar.left == -judged.missing.vram < 0
     assert next(iter(bar.segments)).kind is Kind.WEIGHTS
 

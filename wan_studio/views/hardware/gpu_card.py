@@ -104,7 +104,13 @@ class GpuCard(QWidget):
         self._manual.chosen.connect(self.bench.plans.set_manual_card)
         head = row(self._icon, self._name, None)
         return card(
-            head, self._text, self._hint, self._build_figures(), self._manual, self._build_gpus(), gap=GRID + 4
+            head,
+            self._text,
+            self._hint,
+            self._build_figures(),
+            self._manual,
+            self._build_gpus(),
+            gap=GRID + 4,
         )
 
     def _build_figures(self) -> QGridLayout:

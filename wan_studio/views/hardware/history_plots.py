@@ -112,7 +112,8 @@ class _Plot(QWidget):
         known = numbers[np.isfinite(numbers)]
         highest = float(known.max()) if len(known) else 0.0
         most = max(self.look.least_top, highest, (top or 0) / self.look.per)
-        self._plot.setYRange(0, most, padding=0.02)
+        item: Any = self._plot.getPlotItem()
+        item.setYRange(0, most, padding=0.02)
         now = numbers[-1]
         words = f"{now:.1f}" if self.look.unit == "GiB" else f"{now:.0f}"
         told = f"{words} {self.look.unit}" if np.isfinite(now) else "not told by the driver"

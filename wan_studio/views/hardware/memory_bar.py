@@ -110,7 +110,7 @@ class _Entry(QWidget):
 class _Patch(QWidget):
     def __init__(self, tone_name: ToneName | None, *, is_hatched: bool) -> None:
         super().__init__()
-        self._tone_name = tone_name
+        self._tone_name: ToneName | None = tone_name
         self._is_hatched = is_hatched
         self.setFixedSize(12, 12)
 
@@ -160,9 +160,9 @@ class _Bar(QWidget):
         _fill(painter, part(0, bar.total), None, is_hatched=False)
         _fill(painter, part(bar.limit, bar.total), "muted", is_hatched=True)
         filled = 0.0
-        sizes: list[tuple[ToneName, int]] = [("held", bar.others)]
-        sizes += [(_TONES[segment.kind], segment.size) for segment in bar.segments]
-        for tone_name, size in sizes:
+        kinds: list[tuple[ToneName, int]] = [(_TONES[one.kind], one.size) for one in bar.segments]
+        kinds.insert(0, ("held", bar.others))
+        for tone_name, size in kinds:
             # A hair of the surface between neighbours tells them apart without their colours.
             _fill(painter, part(filled, filled + size).adjusted(0, 0, -1, 0), tone_name, is_hatched=False)
             filled += size

@@ -28,7 +28,9 @@ class HardwarePage(Page):
 
     step = Step.HARDWARE
     title = "Hardware"
-    subtitle = "What this machine has now, the plan that suits it, and the base model that the LoRA is made for."
+    subtitle = (
+        "What this machine has now, the plan that suits it, and the base model that the LoRA is made for."
+    )
 
     def __init__(self, bench: Workbench) -> None:
         super().__init__(bench)
@@ -104,6 +106,7 @@ class HardwarePage(Page):
 
             self._plots = HistoryPlots(self.bench.hardware.history)
             self._history_layout.addWidget(self._plots)
+            self._plots.show()
         self._plots.show_gpu(self._gpu)
 
     def _on_history(self, is_open: bool) -> None:  # noqa: FBT001 - a slot

@@ -38,9 +38,7 @@ _MINIATURE_WORDS = (
     "The miniature runs anywhere, also on the CPU, within minutes: there is nothing to plan. Choose Wan 2.2 I2V A14B "
     "below, and what it takes of this machine stands here."
 )
-_NO_CARD_WORDS = (
-    "There is no graphics card to plan for. Say above what card the run is for, and its memory and time stand here."
-)
+_NO_CARD_WORDS = "There is no graphics card to plan for. Say above what card the run is for, and its memory and time stand here."
 
 
 class PlanCard(QWidget):

@@ -16,7 +16,9 @@ NOT_KNOWN = "not known"
 
 def when(phase: PhaseMemory) -> str:
     """In which phase, and at which size: "while training 512 x 512, 41 frames"."""
-    words = {"training": "while training", "previews": "while previewing"}.get(phase.phase, f"while {phase.phase}")
+    words = {"training": "while training", "previews": "while previewing"}.get(
+        phase.phase, f"while {phase.phase}"
+    )
     return words if phase.shape is None else f"{words} {phase.shape}"
 
 

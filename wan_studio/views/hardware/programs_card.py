@@ -86,7 +86,11 @@ def _summary(gpu: GpuSnapshot, programs: tuple[GpuProcess, ...]) -> str:
     rest = f" {count(more, 'smaller program')} not listed." if more > 0 else ""
     why = ""
     if any(one.vram_bytes is None for one in programs):
-        why = "Windows does not tell what each takes." if gpu.is_wddm else "The driver does not tell what each takes."
+        why = (
+            "Windows does not tell what each takes."
+            if gpu.is_wddm
+            else "The driver does not tell what each takes."
+        )
     return f"{used}{why}{rest}".strip()
 
 
