@@ -6,16 +6,18 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from trainer.protocol.job import Expert
 from tests.media import make_video
 from tests.wan_studio.domain.machines import GIB, card, machine, program
 from wan_studio.bridge import plan_desk
 from wan_studio.bridge.background import wait_for_background
 from wan_studio.bridge.workbench import Workbench
-from wan_studio.domain.calibration import Calibration
+from wan_studio.domain.calibration import CalibrationRecord
 from wan_studio.domain.manual_card import ManualCard
 from wan_studio.domain.project import Project
 from wan_studio.domain.recommend import Flavour
-from wan_studio.services.calibration_store import LoadedCalibration
+from wan_studio.domain.step_plan import step_plan
+from wan_studio.services.calibration_store import add_record
 from wan_studio.services.clip_import import import_clips
 from wan_studio.services.preset_store import settings_for
 from wan_studio.services.project_store import ProjectStore
@@ -146,17 +148,26 @@ def test_when_nothing_fits_there_are_ways_out_and_no_values(bench, qtbot):
     assert bench.plans.recommended_for(settings) is settings
 
 
-def test_measurements_are_read_in_the_background_and_change_the_judgement(bench, qtbot, monkeypatch):
+def test_measurements_are_read_in_the_background_and_change_the_judgement(bench, qtbot):
     look(bench)
-    loaded = []
-
-    def load():
-        loaded.append(True)
-        return LoadedCalibration(Calibration())
-
-    monkeypatch.setattr(plan_desk, "load_calibration", load)
+    judged = bench.plans.judgement
+    assert not judged.memory.is_measured
+    measured = CalibrationRecord(
+        gpu_uuid="GPU-0",
+        gpu_name=card().name,
+        date="2026-11-24",
+        trainer_version="0.1.0",
+        plan=step_plan(judged.settings, Expert.HIGH),
+        width=512,
+        height=512,
+        frames=41,
+        seconds=3.5,
+        reserved_bytes=20 * GIB,
+    )
+    add_record(measured)
     bench.plans.load_measurements()
-    qtbot.waitUntil(lambda: bool(loaded))
+    qtbot.waitUntil(lambda: bench.plans.judgement.memory.is_measured)
+    assert bench.plans.judgement.time.told == "Measured on this machine."
 
 
 def test_a_machine_whose_disk_or_driver_changes_is_news(bench):

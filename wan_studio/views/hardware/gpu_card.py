@@ -67,8 +67,12 @@ class GpuCard(QWidget):
         self._icon.show_icon("cpu" if is_usable else "warning-circle", "accent" if is_usable else "warn")
         self._name.setText(gpu.label if gpu else "No NVIDIA GPU")
         self._text.setText(_words(snapshot, gpu))
-        self._hint.setText(_hint(snapshot, gpu))
-        self._hint.setVisible(not is_usable)
+        hint = _hint(snapshot, gpu)
+        index = self.session.project.settings.job.gpu if self.session.is_open else 0
+        if gpu is not None and gpu.index != index:
+            hint = f"The project trains on GPU {index}, and this machine has none of that number. {hint}".strip()
+        self._hint.setText(hint)
+        self._hint.setVisible(bool(hint))
         self._show_gpu_figures(gpu if is_usable else None)
         total = max(snapshot.ram_total_bytes, 1)
         free = snapshot.ram_available_bytes
@@ -199,6 +203,8 @@ def _words(snapshot: HardwareSnapshot, gpu: GpuSnapshot | None) -> str:
 
 
 def _hint(snapshot: HardwareSnapshot, gpu: GpuSnapshot | None) -> str:
+    if gpu is not None and gpu.is_ready:
+        return ""
     hint = snapshot.words.hint if gpu is None else gpu.words.hint
     rest = "Clips, trims and captions can be prepared here all the same, and the miniature trains on the CPU."
     return f"{hint} {rest}".strip()

@@ -18,6 +18,8 @@ _TONES: dict[Kind, ToneName] = {
     Kind.OVERHEAD: "overhead",
 }
 _BAR_HEIGHT = 24
+_LEGEND_WIDTHS = (196, 196, 196, 196)
+"""So that the legends of two memories stand in the same columns, and figures that grow move nothing."""
 _OTHERS, _LEFT, _HEADROOM = "Other programs", "Left free", "Head-room"
 
 
@@ -34,16 +36,17 @@ class MemoryBarView(QWidget):
         super().__init__()
         self._name = name
         self._title = label(name, "strong")
+        self._title.setFont(numeric_font())
         self._words = label("", "muted")
         self._words.setFont(numeric_font())
         self._bar = _Bar(name)
         head = QGridLayout()
-        head.setColumnMinimumWidth(0, 64)
+        head.setColumnMinimumWidth(0, 128)
         head.setColumnStretch(1, 1)
         head.addWidget(self._title, 0, 0)
         head.addWidget(self._words, 0, 1)
         self._legend = QGridLayout()
-        self._legend.setHorizontalSpacing(2 * GRID)
+        self._legend.setHorizontalSpacing(GRID)
         self._legend.setVerticalSpacing(GRID // 2)
         self._entries: dict[str, _Entry] = {}
         self._kinds = dict(kinds)
@@ -53,7 +56,8 @@ class MemoryBarView(QWidget):
             entry = _Entry(text, tone_name, is_hatched=text == _HEADROOM)
             self._entries[text] = entry
             self._legend.addWidget(entry, at // 4, at % 4)
-        for column in range(4):
+        for column, width in enumerate(_LEGEND_WIDTHS):
+            self._legend.setColumnMinimumWidth(column, width)
             self._legend.setColumnStretch(column, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -74,6 +78,7 @@ class MemoryBarView(QWidget):
             bar: What is held and taken.
             words: The peak and its phase.
         """
+        self._title.setText(f"{self._name} {gib(bar.total)}")
         self._words.setText(words)
         self._bar.show_bar(bar)
         sizes = {self._kinds[segment.kind]: segment.size for segment in bar.segments}

@@ -25,7 +25,7 @@ from wan_studio.views.wording import gib
 
 _VRAM_KINDS = {
     Kind.WEIGHTS: "Weights",
-    Kind.TRAINED: "LoRA and optimizer",
+    Kind.TRAINED: "LoRA, optimizer",
     Kind.ACTIVATIONS: "Activations",
     Kind.OVERHEAD: "CUDA and reserve",
 }
