@@ -4,7 +4,8 @@ An expert is never whole in any other form than the one that it is used in: each
 the file through quantization to their place, RAM or GPU, before the next block's are read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -216,6 +217,14 @@ class ServedExperts:
     def memory(self) -> MemoryReport | None:
         """Where streamed blocks take memory; None where none are."""
         return memory_report(self.streamed.values()) if self.streamed else None
+
+    @contextmanager
+    def vacated(self) -> Generator[None]:
+        """Have the GPU memory of blocks that lie in RAM as well; nothing may be predicted inside."""
+        with ExitStack() as stack:
+            for slots in {id(one.slots): one.slots for one in self.streamed.values()}.values():
+                stack.enter_context(slots.vacated())
+            yield
 
     def release(self) -> None:
         """After a step that broke off: no block is in use any more."""

@@ -2,7 +2,8 @@
 
 # B batch, C channels, T latent frames, H/W latent height and width, L text rows, D text width
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
@@ -42,6 +43,7 @@ class Experts:
         boundary: float,
         *,
         gradient_checkpointing: bool = False,
+        vacated: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """Take the transformers as they are.
 
@@ -50,9 +52,12 @@ class Experts:
             boundary: 0..1.
             gradient_checkpointing: Keep no activations inside the blocks for the backward pass, but
                 compute them again: about a third slower, a fraction of the memory, equal gradients.
+            vacated: Context in which GPU memory that the experts can do without is free for something else;
+                nothing may be predicted inside.
         """
         self.transformers = dict(transformers)
         self.boundary = boundary
+        self.vacated = vacated
         for transformer in self.transformers.values():
             if gradient_checkpointing:
                 transformer.enable_gradient_checkpointing()

@@ -122,8 +122,8 @@ def base_weights(base: BaseModel, expert: Expert) -> Callable[[str], Tensor]:
     return lambda path: source.tensor(f"{path}.weight")
 
 
-def load_vae(base: BaseModel, device: torch.device) -> AutoencoderKLWan:
-    """Load the VAE, frozen, in float32: it is small, and its errors would stay in every cached latent.
+def load_vae(base: BaseModel, device: torch.device, dtype: torch.dtype = torch.float32) -> AutoencoderKLWan:
+    """Load the VAE, frozen; by default in float32: it is small, and its errors would stay in every cached latent.
 
     Raises:
         BaseModelError: the files do not make this model.
@@ -131,7 +131,7 @@ def load_vae(base: BaseModel, device: torch.device) -> AutoencoderKLWan:
     source = base.vae_source()
     with _loading(source.place):
         vae = empty_model(AutoencoderKLWan, source)
-        fill(vae, source, "", torch.float32, device)
+        fill(vae, source, "", dtype, device, ())
     return vae.requires_grad_(requires_grad=False).eval()
 
 

@@ -48,7 +48,7 @@ def encode_clip(vae: AutoencoderKLWan, frames_FHWC: Frames) -> ClipLatents:
     """Encode a clip and its condition.
 
     Args:
-        vae: In float32, on any device.
+        vae: On any device.
         frames_FHWC: RGB 0..255; 4n+1 frames, width and height multiples of 16.
 
     Raises:
@@ -66,7 +66,7 @@ def encode_condition(vae: AutoencoderKLWan, frame_HWC: Frames, num_frames: int) 
     The grey frames are encoded too: their latents are not zero, and they depend on the first frame.
 
     Args:
-        vae: In float32, on any device.
+        vae: On any device.
         frame_HWC: RGB 0..255, width and height multiples of 16.
         num_frames: 4n+1, the first frame included.
 
@@ -84,9 +84,10 @@ def encode_condition(vae: AutoencoderKLWan, frame_HWC: Frames, num_frames: int) 
 @torch.no_grad()
 def decode_latents(vae: AutoencoderKLWan, latents_CTHW: Tensor) -> Frames:
     """Decode normalised latents to RGB frames (F, H, W, 3) of 0..255."""
-    latents_BCTHW = latents_CTHW[None].to(vae.device, vae.dtype)
+    latents_BCTHW = latents_CTHW[None].to(vae.device, torch.float32)
     mean, inverse_std = _normalisation(vae, latents_BCTHW)
-    pixels_CFHW = vae.decode(latents_BCTHW / inverse_std + mean, return_dict=False)[0][0]
+    scaled_BCTHW = (latents_BCTHW / inverse_std + mean).to(vae.dtype)
+    pixels_CFHW = vae.decode(scaled_BCTHW, return_dict=False)[0][0].float()
     unit_FHWC = (pixels_CFHW * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 3, 0).float().cpu().numpy()
     return (unit_FHWC * 255).round().astype(np.uint8)
 
@@ -95,7 +96,7 @@ def decode_latents(vae: AutoencoderKLWan, latents_CTHW: Tensor) -> Frames:
 def _encode_pixels(vae: AutoencoderKLWan, pixels_CFHW: Tensor) -> Tensor:
     """Normalised mean of the posterior; a draw from it would differ from what inference sees."""
     pixels_BCFHW = pixels_CFHW[None].to(vae.device, vae.dtype)
-    latents_BCTHW = vae.encode(pixels_BCFHW, return_dict=False)[0].mode()
+    latents_BCTHW = vae.encode(pixels_BCFHW, return_dict=False)[0].mode().float()
     mean, inverse_std = _normalisation(vae, latents_BCTHW)
     return ((latents_BCTHW - mean) * inverse_std)[0].float().cpu()
 

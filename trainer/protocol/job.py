@@ -111,11 +111,14 @@ class QuantizationSection(Section, frozen=True, kw_only=True):
             them); nf4 (4 bits); nf4_recovered (4 bits and a frozen low-rank branch with what they
             lost, computed from the user's own clips).
         text_encoder: none (bf16 on the GPU), float8 (stored in 8 bits), or cpu (bf16 in RAM).
+        vae: none (float32) or bf16, which halves the memory of encoding clips and decoding previews and rounds
+            what is cached.
         recovery_rank: Of the low-rank branch.
     """
 
     transformer: Literal["none", "float8", "float8_compute", "nf4", "nf4_recovered"] = "none"
     text_encoder: Literal["none", "float8", "cpu"] = "none"
+    vae: Literal["none", "bf16"] = "none"
     recovery_rank: Rank = 64
 
 
@@ -384,6 +387,8 @@ class SampleSection(Section, frozen=True, kw_only=True):
         guidance_high: Classifier-free guidance while the high-noise expert denoises.
         guidance_low: The same for the low-noise expert.
         shift: Flow shift of the sampler's noise levels.
+        in_tiles: Decode in overlapping tiles, in a fraction of the memory; seams may be seen. A preview that does
+            not fit whole is decoded so in any case.
     """
 
     every: NonNegative = 250
@@ -396,6 +401,7 @@ class SampleSection(Section, frozen=True, kw_only=True):
     guidance_low: Guidance = 3.5
     shift: Annotated[float, Meta(gt=0.0)] = 5.0
     negative_prompt: str = ""
+    in_tiles: bool = False
 
 
 class JobSpec(Section, frozen=True, kw_only=True):

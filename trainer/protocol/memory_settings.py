@@ -22,6 +22,7 @@ MEMORY_SETTINGS = (
     "training.gradient_checkpointing",
     "training.kept_activations",
     "training.kept_blocks",
+    "sample.in_tiles",
 )
 
 

@@ -104,7 +104,7 @@ def cache_latents(context: RunContext) -> None:
     check_rows(job)
     missing = [
         item
-        for item in latents_to_cache(job, context.base.vae_fingerprint)
+        for item in latents_to_cache(job, context.vae_fingerprint)
         if not all(cache.has(key) for key in (item.latents_key, item.degraded_key) if key)
     ]
     rows = [row for row in job.sample.rows if not cache.has(preview_condition_key(context, row))]
@@ -112,7 +112,7 @@ def cache_latents(context: RunContext) -> None:
         if not missing and not rows:
             return
         with watching_memory(MemoryWork(Doing.LOADING)):
-            vae = load_vae(context.base, context.device)
+            vae = load_vae(context.base, context.device, context.vae_dtype)
         for done, item in enumerate(missing):
             context.control.raise_if_stopped()
             report.progress(done, Path(job.clips[item.clip_index].source).name)
@@ -209,6 +209,6 @@ def preview_condition_key(context: RunContext, row: SampleRow) -> str:
         PREVIEW_CONDITION_FORMAT,
         size=msgspec.to_builtins(row.size),
         num_frames=row.num_frames,
-        vae=context.base.vae_fingerprint,
+        vae=context.vae_fingerprint,
         **picture,
     )

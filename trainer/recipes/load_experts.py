@@ -146,7 +146,10 @@ def ready(context: RunContext, loaded: Mapping[Expert, AssembledExpert], plan: E
         )
     boundary = context.job.multistage.boundary or context.base.boundary_ratio
     return LoadedExperts(
-        Experts({expert: one.transformer for expert, one in loaded.items()}, boundary), served
+        Experts(
+            {expert: one.transformer for expert, one in loaded.items()}, boundary, vacated=served.vacated
+        ),
+        served,
     )
 
 

@@ -112,7 +112,7 @@ def largest_batches(context: RunContext) -> LargestBatches:
 
 
 def _trained(context: RunContext) -> list[Entry]:
-    vae = context.base.vae_fingerprint
+    vae = context.vae_fingerprint
     return [
         *entries_of(context.job, "training", vae),
         *entries_of(context.job, "regularization", vae),

@@ -70,7 +70,8 @@ class Bench:
             served = serve(self.loaded, case.plan, self.device, self.say)
             if case.work == "step":
                 return {"floor": floor, **self._steps(case, served)}
-            experts = {name: one.transformer for name, one in self.loaded.items()}
+            transformers = {name: one.transformer for name, one in self.loaded.items()}
+            experts = Experts(transformers, boundary=0.9, vacated=served.vacated)
             fields = make_previews(case, experts, self.config, self.device)
             return fields | {"resident": self.resident(served), "ram": ram_of(served)}
         finally:

@@ -29,6 +29,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         width: Of the bucket in pixels, as `height`.
         frames: 4n+1.
         mode: As ``quantization.transformer``; for text as ``quantization.text_encoder``, none or float8.
+        vae: As ``quantization.vae``.
         keep: As ``training.kept_activations``, or everything.
         resident: Blocks that stay on the GPU; None all.
         cap: Size of the card to emulate, in GiB; 0 is none.
@@ -53,6 +54,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     batch: Positive = 1
     layers: Positive = 40
     steps: Positive = 3
+    vae: Literal["none", "bf16"] = "none"
 
     def __post_init__(self) -> None:
         if self.frames % 4 != 1:

@@ -6,12 +6,11 @@ By the code that runs use, on random weights of the real shapes.
 # C channels, T latent frames, F pixel frames, H/W height and width, L text tokens, D text width
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
 
 from trainer.model.experts import Experts
@@ -20,10 +19,10 @@ from trainer.model.random_base import ModelConfigs, random_base
 from trainer.model.sampling import DenoiseRequest
 from trainer.model.text import MAX_TOKENS, encode_prompts
 from trainer.model.vae import decode_latents, encode_clip
-from trainer.protocol.job import Expert, SampleSection
+from trainer.protocol.job import SampleSection
 from trainer.recipes.measure_case import Case
 from trainer.recipes.measure_floor import timed
-from trainer.recipes.render_previews import Rendered, denoised_and_decoded
+from trainer.recipes.preview_clip import Decoding, Rendered, denoised_and_decoded
 from trainer.runtime.device import compute_dtype, count_peaks_anew
 
 Fields = dict[str, Any]
@@ -34,7 +33,7 @@ def encode_latents(case: Case, configs: ModelConfigs, device: torch.device) -> F
     shape = (case.frames, case.height, case.width, 3)
     frames_FHWC = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     look = Look(device)
-    vae = load_vae(random_base(device, configs), device)
+    vae = load_vae(random_base(device, configs), device, vae_dtype(case, device))
     look.at("loading")
     return look.timed("latents", lambda: encode_clip(vae, frames_FHWC), case.steps)
 
@@ -43,7 +42,7 @@ def decode(case: Case, configs: ModelConfigs, device: torch.device) -> Fields:
     """The VAE decodes a clip, as at the end of a preview, but with no expert beside it."""
     latents_CTHW = _drawn(*case.latent_shape[1:])
     look = Look(device)
-    vae = load_vae(random_base(device, configs), device)
+    vae = load_vae(random_base(device, configs), device, vae_dtype(case, device))
     look.at("loading")
     return look.timed("decode", lambda: decode_latents(vae, latents_CTHW), case.steps)
 
@@ -59,13 +58,12 @@ def encode_text(case: Case, configs: ModelConfigs, device: torch.device) -> Fiel
 
 def make_previews(
     case: Case,
-    transformers: Mapping[Expert, WanTransformer3DModel],
+    experts: Experts,
     configs: ModelConfigs,
     device: torch.device,
 ) -> Fields:
     """Two previews, of which the second counts; with the guidance, sampler and shift that jobs have."""
     usual, base = SampleSection(), random_base(device, configs)
-    experts = Experts(transformers, base.boundary_ratio)
     text_width = int(configs.expert["text_dim"])
     request = DenoiseRequest(
         condition_CTHW=_drawn(*case.latent_shape[1:]),
@@ -80,7 +78,9 @@ def make_previews(
     rendered: list[Rendered] = []
 
     def render() -> None:
-        rendered.append(denoised_and_decoded(base, experts, sampler, request, _go_on))
+        rendered.append(
+            denoised_and_decoded(base, experts, sampler, request, _go_on, Decoding(vae_dtype(case, device)))
+        )
 
     look = Look(device)
     fields = look.timed("preview", render, 1)
@@ -91,6 +91,11 @@ def make_previews(
         "all_seconds": (step_seconds,),
         "decode_seconds": decode_seconds,
     }
+
+
+def vae_dtype(case: Case, device: torch.device) -> torch.dtype:
+    """What the VAE computes in."""
+    return compute_dtype(device) if case.vae == "bf16" else torch.float32
 
 
 class Look:

@@ -35,7 +35,7 @@ def add_measure_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE,...",
         help="what to measure, as often as wanted: work (step, latents, text, preview, decode), width, height, frames, mode (none, float8, float8_compute, "
         "nf4, nf4_recovered), keep (nothing, attention, sums, everything), kept_blocks, resident, offload, "
-        "chunks, cap, experts, rank, batch, layers, steps",
+        "chunks, cap, experts, rank, batch, layers, steps, vae (none, bf16)",
     )
     parser.add_argument("--cap", type=float, metavar="GIB", help="emulate a card of this size in every case")
     parser.add_argument("--explain", action="store_true", help="list what stays on the GPU")

@@ -203,7 +203,7 @@ def learner_of(job: JobSpec, experts: Experts, turns: ExpertTurns, expert: Exper
 
 def batches_of(context: RunContext) -> BatchSource:
     """Training batches, with their share of regularization batches where there are such clips."""
-    training, vae = context.job.training, context.base.vae_fingerprint
+    training, vae = context.job.training, context.vae_fingerprint
     main = BatchPlan(entries_of(context.job, "training", vae), training.batch_size, training.seed)
     kept = entries_of(context.job, "regularization", vae)
     regularization = BatchPlan(kept, training.batch_size, training.seed) if kept else None

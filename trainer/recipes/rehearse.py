@@ -156,7 +156,7 @@ def rehearse_latents(context: RunContext, item: TrainingItem) -> None:
     frames_FHWC = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     with context.reporter.phase(Phase.CACHING_LATENTS, 1, "clips") as report:
         with watching_memory(MemoryWork(Doing.LOADING)):
-            vae = load_vae(context.base, context.device)
+            vae = load_vae(context.base, context.device, context.vae_dtype)
         context.control.raise_if_stopped()
         report.progress(0, f"{bucket.width} x {bucket.height}, {bucket.frames} frames")
         watch = context.meter.begin()

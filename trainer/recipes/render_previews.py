@@ -1,6 +1,5 @@
 """Previews: what the LoRA pair makes of a first frame and a prompt, as small videos."""
 
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +13,9 @@ from numpy.typing import NDArray
 from trainer.data.batches import CONDITION
 from trainer.errors import TrainerError
 from trainer.model.experts import Experts
-from trainer.model.layouts import BaseModel
-from trainer.model.load import load_vae, sampling_scheduler
+from trainer.model.load import sampling_scheduler
 from trainer.model.lora import LoraSettings, add_lora, lora_settings, lora_strength, start_from
-from trainer.model.sampling import DenoiseRequest, OnStep, Sampler, denoise
-from trainer.model.vae import decode_latents
+from trainer.model.sampling import DenoiseRequest, OnStep
 from trainer.output.lora_file import read_lora_file
 from trainer.output.preview_files import write_preview
 from trainer.protocol.events import Phase, PreviewSaved, WorkMeasured
@@ -29,6 +26,7 @@ from trainer.recipes.export_lora import checkpoint_step
 from trainer.recipes.load_experts import load_experts
 from trainer.recipes.memory_advice import advised
 from trainer.recipes.parts import batches_of
+from trainer.recipes.preview_clip import Decoding, denoised_and_decoded
 from trainer.recipes.run_context import RunContext, open_context
 from trainer.runtime.control import Control, StopRequested
 from trainer.runtime.device import choose_device, release_memory
@@ -193,7 +191,14 @@ def render_row(
         guidance_low=settings.guidance_low,
         seed=settings.seed,
     )
-    rendered = denoised_and_decoded(context.base, experts, sampler, request, on_step)
+    rendered = denoised_and_decoded(
+        context.base, experts, sampler, request, on_step, Decoding(context.vae_dtype, sample.in_tiles)
+    )
+    if rendered.in_tiles and not sample.in_tiles:
+        context.reporter.warn(
+            f"A preview of {row.size.width} x {row.size.height} did not fit as a whole and was decoded in tiles.",
+            "Seams may be seen in it; what is trained is not affected. Smaller previews have none.",
+        )
     work = WorkMeasured(
         work="preview",
         width=row.size.width,
@@ -204,28 +209,6 @@ def render_row(
     context.meter.add(work, replace(watch.stop(), decode_seconds=rendered.decode_seconds))
     context.meter.tell_news()
     return rendered.frames_FHWC
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A preview: uint8 (F, H, W, 3), and the seconds that loading the VAE and decoding took of it."""
-
-    frames_FHWC: NDArray[np.uint8]
-    decode_seconds: float
-
-
-def denoised_and_decoded(
-    base: BaseModel, experts: Experts, sampler: Sampler, request: DenoiseRequest, on_step: OnStep
-) -> Rendered:
-    """Make a clip; the VAE is in memory only while it decodes."""
-    latents_CTHW = denoise(experts, sampler, request, on_step)
-    began = time.perf_counter()
-    vae = load_vae(base, experts.device)
-    try:
-        frames_FHWC = decode_latents(vae, latents_CTHW)
-    finally:
-        del vae
-    return Rendered(frames_FHWC, time.perf_counter() - began)
 
 
 def render_checkpoint(run: RunFolder, request: PreviewRequest) -> list[Path]:

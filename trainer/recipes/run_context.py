@@ -14,7 +14,7 @@ from trainer.model.layouts import BaseModel, expert_config, open_base
 from trainer.protocol.job import MINIATURE, Expert, JobSpec
 from trainer.protocol.run_folder import RunFolder
 from trainer.runtime.control import Control
-from trainer.runtime.device import check_served
+from trainer.runtime.device import check_served, compute_dtype
 from trainer.runtime.distributed import Team
 from trainer.runtime.pair import Pair
 from trainer.runtime.reporter import Reporter
@@ -49,6 +49,17 @@ class RunContext:
     def everyone(self) -> Team:
         """All processes of the run."""
         return self.team if self.pair is None else self.pair.team
+
+    @property
+    def vae_dtype(self) -> torch.dtype:
+        """What the VAE computes in: float32, or half of that where the job wants it and the device can."""
+        wants_half = self.job.quantization.vae == "bf16"
+        return compute_dtype(self.device) if wants_half else torch.float32
+
+    @property
+    def vae_fingerprint(self) -> str:
+        """Of what latents depend on beside the pictures; a VAE that rounds has its own."""
+        return self.base.vae_fingerprint + ("-bf16" if self.vae_dtype is torch.bfloat16 else "")
 
     def text_rows(self, prompt: str) -> Tensor:
         """A cached prompt's rows, (L, D), true length."""

@@ -22,7 +22,7 @@ from trainer.runtime.seeding import generator_for
 
 def validation_items(context: RunContext) -> list[TrainingItem]:
     """The first window of each held-out clip, at each size."""
-    entries = entries_of(context.job, "validation", context.base.vae_fingerprint)
+    entries = entries_of(context.job, "validation", context.vae_fingerprint)
     return [entry.windows[0] for entry in entries]
 
 

@@ -56,7 +56,7 @@ def levers(doing: Doing, settings: MemorySettings) -> list[Lever]:
         case Doing.CACHING_TEXT:
             return list(_text_encoder(settings))
         case Doing.CACHING_LATENTS | Doing.PREVIEWING:
-            return list(_smaller_clips(settings))
+            return [*_vae(settings), *_smaller_clips(settings)]
         case _:
             # What costs nothing where the link to the card is fast comes before what costs time, and what
             # changes the numbers comes last.
@@ -148,6 +148,11 @@ def _text_encoder(settings: MemorySettings) -> Iterator[Lever]:
         yield Lever("quantization.text_encoder=float8", "the text encoder takes half the memory")
     if settings.quantization.text_encoder != "cpu":
         yield Lever("quantization.text_encoder=cpu", "captions are encoded on the CPU")
+
+
+def _vae(settings: MemorySettings) -> Iterator[Lever]:
+    if settings.quantization.vae == "none":
+        yield Lever("quantization.vae=bf16", "clips are encoded and decoded in half the memory")
 
 
 def _smaller_clips(settings: MemorySettings) -> Iterator[Lever]:

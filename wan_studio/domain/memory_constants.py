@@ -34,14 +34,21 @@ CONTEXT_BYTES = round(1.0 * GIB)
 WINDOWS_BYTES = round(0.3 * GIB)
 """More of it under Windows, whose driver pages memory itself."""
 
-ENCODE_BYTES_PER_PIXEL = 9_000
-DECODE_BYTES_PER_PIXEL = 18_000
-"""Of the VAE while it encodes and decodes, by pixel of a picture: it takes four frames at a time and keeps
-features of the last two at every convolution, so the number of frames does not count."""
-TEXT_WORK_BYTES = round(0.5 * GIB)
+ENCODE_BYTES_PER_PIXEL, ENCODE_RESERVE_PER_PIXEL = 17_700, 2_200
+DECODE_BYTES_PER_PIXEL, DECODE_RESERVE_PER_PIXEL = 22_900, 5_600
+"""Of the VAE in float32 while it encodes and decodes, by pixel of a picture, and what torch reserves beyond: it
+takes four frames at a time and keeps features of the last two at every convolution, so the number of frames does
+not count."""
+HALF_VAE_SHARE = 0.62
+"""What of that bf16 takes: pictures are enlarged in float32 all the same."""
+TILE_PIXELS = 256 * 256
+"""Of the tiles in which a preview is decoded that does not fit whole."""
+TEXT_WORK_BYTES = round(0.3 * GIB)
 """Of the text encoder beside its weights, for one caption of 512 tokens."""
+TEXT_ROUNDING_BYTES = round(0.5 * GIB)
+"""More of it while its weights are rounded to 8 bits, one after the other."""
 
-PROCESS_RAM_BYTES = round(3.5 * GIB)
+PROCESS_RAM_BYTES = round(3.0 * GIB)
 """RAM of the trainer's process with torch, CUDA and its libraries, without weights."""
 WINDOW_RAM_BYTES = round(0.5 * GIB)
 """RAM of the app's window beside it."""

@@ -273,14 +273,17 @@ class Planner:
             **wish.changes,
             "quantization.transformer": mode,
             "quantization.text_encoder": encoder,
+            "quantization.vae": "none",
+            "sample.in_tiles": False,
             **layout.changes(blocks, resident),
         }
         judged = self.judge(settings.with_values(nested(changes)), flavour, only_memory=True)
+        judged = self._with_smaller_pictures(settings, changes, judged, flavour)
         if layout.resident is None and judged.fits:
             # As many blocks as the rest of the memory holds, in whole twentieths of an expert.
             assert judged.limits is not None
             block = self._model.block_bytes(judged.settings, base_sizes(settings.model.base))
-            spare = judged.limits.vram - judged.memory.peak.total
+            spare = judged.limits.vram - judged.memory.training.total
             more = min(blocks - 2, int(spare // block)) // 2 * 2
             if more > 0:
                 changes |= layout.changes(blocks, more)
@@ -289,6 +292,25 @@ class Planner:
                     return changes, fuller
                 changes |= layout.changes(blocks, 0)
         return changes, judged
+
+    def _with_smaller_pictures(
+        self, settings: Settings, changes: Changes, judged: Judgement, flavour: Flavour
+    ) -> Judgement:
+        """The same with a VAE of half the memory, and previews in tiles, where those alone do not fit."""
+        room = limits(self.machine, HEADROOM[flavour]).vram
+
+        def is_over(phase: Phase) -> bool:
+            return any(one.total > room for one in judged.memory.of(phase))
+
+        smaller: Changes = {}
+        if is_over(Phase.LATENTS):
+            smaller["quantization.vae"] = "bf16"
+        if is_over(Phase.PREVIEW) and not is_over(Phase.TRAINING):
+            smaller["sample.in_tiles"] = True
+        if not smaller or is_over(Phase.TRAINING):
+            return judged
+        changes |= smaller
+        return self.judge(settings.with_values(nested(changes)), flavour, only_memory=True)
 
     def _text_encoder(self, settings: Settings, flavour: Flavour) -> str:
         """Where captions are encoded: the most exact way that fits, on the GPU before the CPU."""

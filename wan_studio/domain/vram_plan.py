@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from wan_studio.domain import memory_constants as constants
 from wan_studio.domain.model_sizes import (
+    BFLOAT16_BYTES,
     FLOAT32_BYTES,
     TEXT_TOKENS,
     BaseSizes,
@@ -158,7 +159,7 @@ class MemoryModel:
         encoded = max((use.shape for use in work.buckets), key=lambda one: one.width * one.height)
         phases = (
             *self._caching_text(settings, sizes),
-            self._vae_phase(Phase.LATENTS, sizes, encoded, constants.ENCODE_BYTES_PER_PIXEL, ()),
+            self._vae(Phase.LATENTS, settings, sizes, encoded),
             *trainings,
             *previews,
         )
@@ -209,7 +210,10 @@ class MemoryModel:
         )
 
     def preview(self, settings: Settings, sizes: BaseSizes, shape: ClipShape) -> PhaseMemory:
-        """A row of previews: denoising, or decoding, whichever needs more; all that trains stays there."""
+        """A row of previews: denoising, or decoding, whichever needs more; all that trains stays there.
+
+        But for blocks that lie in RAM as well: decoding has their memory meanwhile.
+        """
         resident = list(self._resident(settings, sizes))
         row = shape.tokens * sizes.expert.width * self.dtype_bytes
         work = (
@@ -217,7 +221,9 @@ class MemoryModel:
         )
         reserve = constants.RESERVE_BYTES + round(constants.RESERVE_ROWS * row)
         denoising = [*resident, (Part.WORK, work), (Part.RESERVE, reserve)]
-        decoding = self._vae_phase(Phase.PREVIEW, sizes, shape, constants.DECODE_BYTES_PER_PIXEL, resident)
+        lent = (Part.BLOCKS, Part.RING) if self._has_masters(settings, sizes) else ()
+        staying = [(part, size) for part, size in resident if part not in lent]
+        decoding = self._vae(Phase.PREVIEW, settings, sizes, shape, staying)
         return max(self._with_cuda(Phase.PREVIEW, denoising, shape), decoding, key=lambda one: one.total)
 
     def _caching_text(self, settings: Settings, sizes: BaseSizes) -> Iterable[PhaseMemory]:
@@ -225,25 +231,37 @@ class MemoryModel:
         if mode == "cpu":
             return
         encoder = sizes.text_encoder_bytes(mode, self.dtype_bytes)
-        work = constants.TEXT_WORK_BYTES if encoder > constants.TEXT_WORK_BYTES else encoder
-        yield self._with_cuda(Phase.TEXT, [(Part.TEXT_ENCODER, encoder), (Part.WORK, work)], None)
+        work = constants.TEXT_WORK_BYTES + (constants.TEXT_ROUNDING_BYTES if mode == "float8" else 0)
+        # A small encoder works with little.
+        yield self._with_cuda(
+            Phase.TEXT, [(Part.TEXT_ENCODER, encoder), (Part.WORK, min(work, encoder))], None
+        )
 
-    def _vae_phase(
+    def _vae(
         self,
         phase: Phase,
+        settings: Settings,
         sizes: BaseSizes,
         shape: ClipShape,
-        bytes_per_pixel: int,
-        resident: Iterable[tuple[Part, int]],
+        resident: Iterable[tuple[Part, int]] = (),
     ) -> PhaseMemory:
-        """Encoding or decoding: four frames at a time, in float32, beside what is on the GPU anyway."""
+        """Encoding, or for previews decoding, beside what is on the GPU anyway: four frames at a time.
+
+        The reserve is torch's: the pieces that the VAE asks for differ in size from layer to layer.
+        """
+        encodes = phase is Phase.LATENTS
+        work = constants.ENCODE_BYTES_PER_PIXEL if encodes else constants.DECODE_BYTES_PER_PIXEL
+        reserve = constants.ENCODE_RESERVE_PER_PIXEL if encodes else constants.DECODE_RESERVE_PER_PIXEL
+        is_half = settings.quantization.vae == "bf16" and self.dtype_bytes == BFLOAT16_BYTES
+        share = (constants.HALF_VAE_SHARE if is_half else 1.0) * sizes.vae_width / 96
         pixels = shape.width * shape.height
-        width_share = sizes.vae_width / 96
+        if settings.sample.in_tiles and not encodes:
+            pixels = min(pixels, constants.TILE_PIXELS)
         parts = [
             *resident,
-            (Part.VAE, sizes.vae_weights * FLOAT32_BYTES),
-            (Part.WORK, round(pixels * bytes_per_pixel * width_share)),
-            (Part.RESERVE, constants.RESERVE_BYTES),
+            (Part.VAE, sizes.vae_weights * (BFLOAT16_BYTES if is_half else FLOAT32_BYTES)),
+            (Part.WORK, round(pixels * work * share)),
+            (Part.RESERVE, constants.RESERVE_BYTES + round(pixels * reserve * share)),
         ]
         return self._with_cuda(phase, parts, shape)
 
@@ -368,13 +386,19 @@ class MemoryModel:
 
     def master_bytes(self, settings: Settings, sizes: BaseSizes) -> int:
         """Pinned masters of the experts' blocks: where some are streamed, or an idle expert makes room."""
-        model, loaded, blocks = settings.model, experts_loaded(settings), sizes.expert.layers
-        needs = model.resident_of(blocks) < blocks or (model.low_vram and loaded > 1)
-        streamed = loaded * blocks * self.block_bytes(settings, sizes) if needs else 0
+        blocks = sizes.expert.layers
+        whole = experts_loaded(settings) * blocks * self.block_bytes(settings, sizes)
+        streamed = whole if self._has_masters(settings, sizes) else 0
         if settings.quantization.transformer != "nf4_recovered":
             return streamed
         # The clips are measured with one expert in 8 bits, streamed, before anything else is loaded.
         return max(streamed, blocks * sizes.expert.block_bytes("float8", 0, self.dtype_bytes))
+
+    @staticmethod
+    def _has_masters(settings: Settings, sizes: BaseSizes) -> bool:
+        """Whether blocks lie in RAM: where some are streamed, or an idle expert makes room."""
+        model, blocks = settings.model, sizes.expert.layers
+        return model.resident_of(blocks) < blocks or (model.low_vram and experts_loaded(settings) > 1)
 
     def _kept_in_ram(self, settings: Settings, sizes: BaseSizes, work: Workload) -> int:
         if not settings.model.checkpoint_offloading:

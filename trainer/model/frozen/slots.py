@@ -1,6 +1,7 @@
 """Device memory for the blocks of experts that live in RAM: filled beside the computation, never during use."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -78,15 +79,43 @@ class BlockSlots:
         self.device = device
         self._slot_bytes = slot_bytes
         self._copies = copies or copy_stream(device)
-        buffers = [torch.empty(slot_bytes, dtype=torch.uint8, device=device) for _ in range(resident + ring)]
-        for buffer_N in buffers:
-            # Should the slots be given up in the middle of a copy.
-            self._copies.guard(buffer_N)
+        slots = [Slot(self._buffer(), None) for _ in range(resident + ring)]
         # The memory may have had another owner, whose last kernels are still to run.
         taken = self._copies.mark()
-        self.resident = [Slot(buffer_N, taken) for buffer_N in buffers[:resident]]
-        self.ring = [Slot(buffer_N, taken) for buffer_N in buffers[resident:]]
+        for slot in slots:
+            slot.last_used = taken
+        self.resident, self.ring = slots[:resident], slots[resident:]
         self.traffic = Traffic()
+
+    def _buffer(self) -> Tensor:
+        buffer_N = torch.empty(self._slot_bytes, dtype=torch.uint8, device=self.device)
+        # Should the slot be given up in the middle of a copy.
+        self._copies.guard(buffer_N)
+        return buffer_N
+
+    @contextmanager
+    def vacated(self) -> Generator[None]:
+        """Have the memory free for something else; afterwards blocks are copied anew as they are needed.
+
+        Raises:
+            RuntimeError: a slot's content is in use, or the memory is not there any more afterwards.
+        """
+        slots = (*self.resident, *self.ring)
+        if any(slot.users for slot in slots):
+            raise RuntimeError("the slots' content is in use")
+        for slot in slots:
+            # What computes in this memory next must not be written over by a copy that is still under way.
+            self._copies.wait(slot.arrived)
+            slot.holds, slot.bindings, slot.arrived = None, (), None
+            slot.buffer_N = torch.empty(0, dtype=torch.uint8, device=self.device)
+        try:
+            yield
+        finally:
+            for slot in slots:
+                slot.buffer_N = self._buffer()
+            taken = self._copies.mark()
+            for slot in slots:
+                slot.last_used = taken
 
     @classmethod
     def for_experts(

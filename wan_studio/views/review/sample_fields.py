@@ -73,6 +73,12 @@ SAMPLE = (
         applies=_renders,
     ),
     FieldSpec(
+        name="sample.in_tiles",
+        label="In tiles",
+        kind="switch",
+        help="Decode previews in overlapping tiles, in a fraction of the memory; seams may be seen.",
+    ),
+    FieldSpec(
         name="sample.walk_seed",
         label="Walk seed",
         kind="switch",

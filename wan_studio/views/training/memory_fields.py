@@ -107,6 +107,13 @@ QUANTIZATION = FieldGroup(
             choices=(("none", "None (bf16)"), ("float8", "float8"), ("cpu", "On the CPU")),
         ),
         FieldSpec(
+            name="quantization.vae",
+            label="VAE",
+            kind="choice",
+            help="bf16 takes about half the memory while clips are cached and previews decoded, and rounds both.",
+            choices=(("none", "None (float32)"), ("bf16", "bf16")),
+        ),
+        FieldSpec(
             name="quantization.recovery_rank",
             label="Recovery rank",
             kind="integer",

@@ -132,6 +132,26 @@ def test_blocks_in_any_order_are_the_right_ones(resident, ring, streams):
                 assert torch.equal(models[turn].apply(index, X), wanted[turn][index])
 
 
+@pytest.mark.parametrize("resident", [0, 2, 5])
+def test_after_the_memory_was_lent_to_something_else_steps_are_the_same(resident, streams):
+    with streams:
+        models, expected, slots = two_models(resident, 2, streams)
+        assert_equal(training_step(models[0], X), expected[0])
+        models[1].expert.announce()
+        with slots.vacated():
+            assert all(slot.buffer_N.numel() == 0 for slot in (*slots.resident, *slots.ring))
+            # What else computes there meanwhile.
+            torch.full((4096,), float("nan"))
+        for turn in (1, 0):
+            assert_equal(training_step(models[turn], X), expected[turn])
+
+
+def test_memory_in_use_is_not_lent():
+    models, _, slots = two_models(2, 2)
+    with models[0].expert.block(0, 1), pytest.raises(RuntimeError, match="in use"), slots.vacated():
+        pass
+
+
 @pytest.mark.parametrize("copies", [CopiesThatDoNotWait, CopiesNobodyWaitsFor])
 @pytest.mark.parametrize("resident", [0, 5])
 def test_streams_that_do_not_wait_for_each_other_are_found_out(copies, resident, streams):
