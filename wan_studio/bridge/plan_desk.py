@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtCore import QElapsedTimer, QObject, QTimer, Signal
 
 from trainer.protocol.job import MINIATURE
 from wan_studio.bridge.background import Task, run_in_background
@@ -25,6 +25,8 @@ VRAM_NOTICED, RAM_NOTICED = GIB // 4, GIB
 """Smaller changes of what is free are no news: a desktop makes them every second."""
 _SETTLE_MILLISECONDS = 150
 """A recommendation waits for that long a pause: while somebody types, only the forecast follows."""
+_MACHINE_MILLISECONDS = 3000
+"""What the machine alone asks for comes no more often: another program's memory may come and go all the time."""
 _PLANNED = (
     "datasets.num_frames",
     "datasets.resolutions",
@@ -104,6 +106,8 @@ class PlanDesk(QObject):
         self._plans: dict[Flavour, FlavourPlan] = {}
         self._asked: _Question | None = None
         self._task: Task[FlavourPlan] | None = None
+        self._since_recommended = QElapsedTimer()
+        self._since_recommended.start()
         self._clips_timer = self._make_timer(self._look_at_clips)
         self._recommend_timer = self._make_timer(self._recommend)
         session.project_opened.connect(self._on_project_opened)
@@ -163,8 +167,9 @@ class PlanDesk(QObject):
             return
         self._manual = card
         self.manual_card_changed.emit(card)
-        if self._hardware.latest is not None:
-            self._on_snapshot(self._hardware.latest)
+        self._renew()
+        if self._recommend_timer.isActive():
+            self._recommend_timer.start(_SETTLE_MILLISECONDS)
 
     def load_measurements(self) -> None:
         """Read what was measured on this machine: at the first project, and when there is more of it."""
@@ -183,7 +188,10 @@ class PlanDesk(QObject):
         return timer
 
     def _on_project_opened(self) -> None:
-        self._clips_of = ()
+        # What was recommended for another project is nothing for this one.
+        self._clips_of, self._asked, self._plans = (), None, {}
+        if self._task is not None:
+            self._task.cancel()
         if self._session.is_open and self._calibration is None:
             self._calibration = Calibration()
             self.load_measurements()
@@ -212,12 +220,9 @@ class PlanDesk(QObject):
         latest = self._hardware.latest
         if latest is not None:
             self._take_machine(latest)
-        planner = self._make_planner()
-        judgement = self._judgement
-        if planner is None:
-            judgement = None
-        else:
-            settings = self._session.project.settings
+        planner, judgement = self._make_planner(), None
+        if planner is not None:
+            settings, judgement = self._session.project.settings, self._judgement
             if judgement is None or planner != self._planner or settings != judgement.settings:
                 judgement = planner.judge(settings)
         is_news = judgement is not self._judgement or self._machine is not self._judged_for
@@ -257,8 +262,7 @@ class PlanDesk(QObject):
             question = _Question(self._planner, settings.with_values(nested(_BEFORE_PLANNING)))
         if question == self._asked:
             return
-        is_first = self._asked is None
-        self._asked = question
+        before, self._asked = self._asked, question
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -266,13 +270,19 @@ class PlanDesk(QObject):
             self._recommend_timer.stop()
             self._plans = {}
             self.recommended.emit()
-        elif is_first:
+        elif before is None:
             self._recommend()
+        elif replace(before.planner, machine=question.planner.machine) == question.planner and (
+            before.settings == question.settings
+        ):
+            since = self._since_recommended.elapsed()
+            self._recommend_timer.start(max(_SETTLE_MILLISECONDS, _MACHINE_MILLISECONDS - since))
         else:
-            self._recommend_timer.start()
+            self._recommend_timer.start(_SETTLE_MILLISECONDS)
 
     def _recommend(self) -> None:
         if self._asked is not None:
+            self._since_recommended.start()
             self._work_out(self._asked, tuple(Flavour), {})
 
     def _work_out(

@@ -6,9 +6,9 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from trainer.protocol.job import Expert
 from tests.media import make_video
 from tests.wan_studio.domain.machines import GIB, card, machine, program
+from trainer.protocol.job import Expert
 from wan_studio.bridge import plan_desk
 from wan_studio.bridge.background import wait_for_background
 from wan_studio.bridge.workbench import Workbench
@@ -98,6 +98,17 @@ def test_the_flicker_of_a_desktop_is_no_news_and_a_program_that_starts_is(bench)
     assert bench.plans.machine.gpu.free_bytes == 16 * GIB
 
 
+def test_memory_that_comes_and_goes_asks_for_few_recommendations(bench, qtbot):
+    look(bench)
+    wait_for_plans(qtbot, bench)
+    for used in (8, 1, 8, 1):
+        look(bench, replace(SNAPSHOT, gpus=(card(vram_used_bytes=used * GIB),)))
+        assert bench.plans.judgement.limits.vram < (24 - used) * GIB
+    assert bench.plans._recommend_timer.remainingTime() > 1000
+    change(bench, "target", rank=64)
+    assert bench.plans._recommend_timer.remainingTime() < 200
+
+
 def test_what_our_own_trainer_holds_counts_as_free(bench):
     bench.hardware._own_pids = frozenset({7})
     look(bench, machine(card(vram_used_bytes=12 * GIB, processes=(program(7, "python", 11),))))
@@ -116,6 +127,16 @@ def test_a_card_that_is_named_is_planned_for_and_remembered(bench, qtbot):
     bench.plans.set_manual_card(None)
     assert bench.plans.machine.gpu is None
     assert not bench.plans.plans
+
+
+def test_another_project_starts_without_the_last_ones_plans(bench, qtbot, tmp_path):
+    look(bench)
+    wait_for_plans(qtbot, bench)
+    other = Project(name="other", goal="character", settings=settings_for("character", "/models/wan"))
+    bench.session.open(ProjectStore(tmp_path / "other"), other)
+    assert not bench.plans.plans
+    wait_for_plans(qtbot, bench)
+    assert bench.plans._asked.planner.goal == "character"
 
 
 def test_the_miniature_is_neither_judged_nor_planned(bench, qtbot):

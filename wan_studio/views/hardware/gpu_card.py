@@ -70,7 +70,9 @@ class GpuCard(QWidget):
         hint = _hint(snapshot, gpu)
         index = self.session.project.settings.job.gpu if self.session.is_open else 0
         if gpu is not None and gpu.index != index:
-            hint = f"The project trains on GPU {index}, and this machine has none of that number. {hint}".strip()
+            hint = (
+                f"The project trains on GPU {index}, and this machine has none of that number. {hint}".strip()
+            )
         self._hint.setText(hint)
         self._hint.setVisible(bool(hint))
         self._show_gpu_figures(gpu if is_usable else None)

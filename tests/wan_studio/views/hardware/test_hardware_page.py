@@ -67,6 +67,8 @@ def test_the_meters_show_the_gpu_that_trains(page):
 
 def test_a_gpu_that_the_project_names_and_the_machine_lacks_is_told(page):
     row(page, "job.gpu").editor.entered.emit(1)
-    page._show_snapshot(HardwareSnapshot(gpus=(gpu(0, "The only card"),), ram_total_bytes=1, ram_available_bytes=1))
+    page._show_snapshot(
+        HardwareSnapshot(gpus=(gpu(0, "The only card"),), ram_total_bytes=1, ram_available_bytes=1)
+    )
     assert page.machine.name == "The only card"
     assert "trains on GPU 1" in page.machine._hint.text()
