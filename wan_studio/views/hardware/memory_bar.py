@@ -41,7 +41,7 @@ class MemoryBarView(QWidget):
         self._words.setFont(numeric_font())
         self._bar = _Bar(name)
         head = QGridLayout()
-        head.setColumnMinimumWidth(0, 128)
+        head.setColumnMinimumWidth(0, 144)
         head.setColumnStretch(1, 1)
         head.addWidget(self._title, 0, 0)
         head.addWidget(self._words, 0, 1)
