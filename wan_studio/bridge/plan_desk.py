@@ -27,7 +27,7 @@ _SETTLE_MILLISECONDS = 150
 """A recommendation waits for that long a pause: while somebody types, only the forecast follows."""
 _MACHINE_MILLISECONDS = 3000
 """What the machine alone asks for comes no more often: another program's memory may come and go all the time."""
-_PLANNED = (
+PLANNED = (
     "datasets.num_frames",
     "datasets.resolutions",
     "model.checkpoint_offloading",
@@ -39,6 +39,8 @@ _PLANNED = (
     "multistage.switch_every",
     "quantization.text_encoder",
     "quantization.transformer",
+    "quantization.vae",
+    "sample.in_tiles",
     "training.batch_size",
     "training.gradient_accumulation",
     "training.gradient_checkpointing",
@@ -302,7 +304,7 @@ class PlanDesk(QObject):
         self._task = run_in_background(lambda: _worked_out(question, flavour), on_done, urgent=True)
 
 
-_BEFORE_PLANNING = values_of(Settings(), _PLANNED)
+_BEFORE_PLANNING = values_of(Settings(), PLANNED)
 """Recommendations are worked out from these: else they would follow what is changed by hand."""
 
 

@@ -159,7 +159,7 @@ class MemoryModel:
         encoded = max((use.shape for use in work.buckets), key=lambda one: one.width * one.height)
         phases = (
             *self._caching_text(settings, sizes),
-            self._vae(Phase.LATENTS, settings, sizes, encoded),
+            self.vae(Phase.LATENTS, settings, sizes, encoded),
             *trainings,
             *previews,
         )
@@ -223,7 +223,7 @@ class MemoryModel:
         denoising = [*resident, (Part.WORK, work), (Part.RESERVE, reserve)]
         lent = (Part.BLOCKS, Part.RING) if self._has_masters(settings, sizes) else ()
         staying = [(part, size) for part, size in resident if part not in lent]
-        decoding = self._vae(Phase.PREVIEW, settings, sizes, shape, staying)
+        decoding = self.vae(Phase.PREVIEW, settings, sizes, shape, staying)
         return max(self._with_cuda(Phase.PREVIEW, denoising, shape), decoding, key=lambda one: one.total)
 
     def _caching_text(self, settings: Settings, sizes: BaseSizes) -> Iterable[PhaseMemory]:
@@ -237,7 +237,7 @@ class MemoryModel:
             Phase.TEXT, [(Part.TEXT_ENCODER, encoder), (Part.WORK, min(work, encoder))], None
         )
 
-    def _vae(
+    def vae(
         self,
         phase: Phase,
         settings: Settings,

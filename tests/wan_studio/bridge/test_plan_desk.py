@@ -70,6 +70,13 @@ def test_three_recommendations_come_and_the_project_follows_none_of_them_yet(ben
     assert bench.plans.judgement.fits
 
 
+def test_all_that_a_plan_sets_but_the_rank_is_known_to_be_its_own(bench, qtbot):
+    look(bench)
+    wait_for_plans(qtbot, bench)
+    changes = bench.plans.plans[Flavour.BALANCED].recommendation.changes
+    assert set(changes) == {*plan_desk.PLANNED, "target.rank"}
+
+
 def test_what_a_plan_sets_by_itself_asks_for_no_new_recommendation(bench, qtbot):
     look(bench)
     wait_for_plans(qtbot, bench)

@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.project import Settings
 from wan_studio.undo.edits import edit_project
+from wan_studio.views.review.sample_fields import SAMPLE_FIELDS
 from wan_studio.views.theme import GRID
 from wan_studio.views.training.dataset_fields import FRAMES_FIELD, RESOLUTIONS_FIELD
 from wan_studio.views.training.expert_fields import RANK_FIELD, SWITCH_EVERY_FIELD
@@ -22,6 +23,7 @@ _KNOWN = {
     spec.name: spec
     for spec in (
         *fields_of((MODEL, QUANTIZATION, TRAINING)),
+        *SAMPLE_FIELDS,
         FRAMES_FIELD,
         RESOLUTIONS_FIELD,
         RANK_FIELD,
@@ -39,6 +41,8 @@ ESSENTIAL = (
     "multistage.switch_every",
 )
 MORE = (
+    "quantization.vae",
+    "sample.in_tiles",
     "model.checkpoint_offloading",
     "model.resident_blocks",
     "model.feed_forward_chunks",

@@ -17,6 +17,7 @@ from wan_studio.domain.recommend import Flavour
 from wan_studio.services.preset_store import settings_for
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.views.hardware.page import HardwarePage
+from wan_studio.views.hardware.plan_rows import ESSENTIAL, MORE
 
 SNAPSHOT = machine(card(), ram_total_bytes=64 * GIB, ram_available_bytes=48 * GIB)
 NO_DRIVER = replace(SNAPSHOT, gpus=(), state=MachineState.NO_DRIVER)
@@ -74,7 +75,9 @@ def test_an_edit_changes_the_forecast_within_a_tenth_of_a_second_and_keeps_the_w
 def test_each_recommended_value_stands_with_its_reason(page, qtbot):
     look(page)
     wait_for_plans(qtbot, page)
-    reasons = page.bench.plans.plans[Flavour.BALANCED].reasons
+    plan = page.bench.plans.plans[Flavour.BALANCED]
+    assert set(plan.recommendation.changes) == {*ESSENTIAL, *MORE}
+    reasons = plan.reasons
     for name, reason in reasons.items():
         assert page.plan.rows.row(name)._help.text() == reason
 
