@@ -331,11 +331,11 @@ class Planner:
             "target.rank": settings.target.rank,
             "model.compile": True,
         }
+        rarely = changes | {"multistage.switch_every": 1000}
+        judged = without = self.judge(settings.with_values(nested(rarely)), flavour)
         for every in _SWITCH_EVERY:
             changes["multistage.switch_every"] = every
             judged = self.judge(settings.with_values(nested(changes)), flavour)
-            rarely = changes | {"multistage.switch_every": 1000}
-            without = self.judge(settings.with_values(nested(rarely)), flavour)
             if judged.time.step_seconds <= (1.0 + _SWITCH_SHARE) * without.time.step_seconds:
                 break
         return changes, judged
@@ -390,8 +390,8 @@ def values_of(settings: Settings, names: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in names:
         section, _, field_name = name.partition(".")
-        value = getattr(getattr(settings, section), field_name)
-        found[name] = list(value) if isinstance(value, tuple) else value
+        value: Any = getattr(getattr(settings, section), field_name)
+        found[name] = [*value] if isinstance(value, tuple) else value
     return found
 
 
