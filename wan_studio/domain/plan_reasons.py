@@ -224,7 +224,8 @@ def _switch(planner: Planner, plan: Recommendation) -> str:
     every = plan.settings.multistage.switch_every
     often = _with(planner, plan, multistage__switch_every=1)
     extra = often.time.step_seconds / max(plan.judgement.time.step_seconds, 1e-9) - 1.0
-    return f"Experts take turns of {every} steps; a switch at every step would make steps {max(extra, 0):.0%} longer."
+    cost = f"would make steps {extra:.0%} longer" if extra >= 0.005 else "would cost no time here"
+    return f"Experts take turns of {every} steps; a switch at every step {cost}."
 
 
 def _batch(planner: Planner, plan: Recommendation) -> str:
@@ -261,7 +262,7 @@ def _rank(planner: Planner, plan: Recommendation) -> str:
     rank = plan.settings.target.rank
     double = _with(planner, plan, target__rank=2 * rank)
     more = max(0, double.memory.peak.total - plan.judgement.memory.peak.total)
-    return f"{rank}, as the goal has it; {2 * rank} would take {_gib(more)} more."
+    return f"{rank}; {2 * rank} would take {_gib(more)} more."
 
 
 # ---- The data set, and ways out --------------------------------------------------------------
