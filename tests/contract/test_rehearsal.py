@@ -64,6 +64,7 @@ def test_a_job_is_rehearsed_and_its_run_is_not_alive_afterwards(tmp_path, base, 
     assert not run.checkpoint_steps()
 
 
+@pytest.mark.slow  # Ctrl+C, below, goes the same way.
 def test_a_second_trainer_is_refused_and_a_stop_ends_it_in_the_middle_of_encoding(tmp_path, base, run):
     run.create(endless(small_job(tmp_path, base)))
     process = trainer("trainer", "rehearse", run.path)

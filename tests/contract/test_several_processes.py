@@ -55,6 +55,7 @@ def one_process(tmp_path, base) -> RunFolder:
     return run
 
 
+@pytest.mark.slow  # Each part is tested without processes in tests/trainer/runtime/test_distributed.py.
 def test_two_processes_train_what_one_does_and_one_goes_on_with_their_run(tmp_path, base, one_process):
     job = small_job(
         tmp_path / "data",

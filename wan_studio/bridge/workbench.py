@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from PySide6.QtCore import QObject, Signal
@@ -18,6 +20,7 @@ from wan_studio.bridge.project_session import ProjectSession
 from wan_studio.bridge.rehearsal import Rehearsal
 from wan_studio.bridge.run_desk import RunDesk
 from wan_studio.domain.hardware import DiskUse
+from wan_studio.domain.manual_card import ManualCard, manual_card
 from wan_studio.domain.project import Goal, Project
 from wan_studio.errors import AppError
 from wan_studio.paths import default_projects_folder, model_downloads_folder, user_cache_folder
@@ -25,9 +28,14 @@ from wan_studio.services.preset_store import settings_for
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.settings import AppSettings, load_settings, save_settings
 
+if TYPE_CHECKING:
+    from wan_studio.bridge.plan_desk import PlanDesk
+
 _log = logging.getLogger(__name__)
 CONTINUE_BY_ITSELF = "continue_by_itself"
 """Name of the window's setting."""
+
+_MANUAL_CARD = "manual_card"
 
 
 class ProjectExistsError(AppError):
@@ -68,6 +76,16 @@ class Workbench(QObject):
         self.runs.state_changed.connect(self.hardware.watch_training)
         self.runs.state_changed.connect(self.calibration.watch)
         self.session.project_changed.connect(self._renew_disk_folders)
+
+    @cached_property
+    def plans(self) -> "PlanDesk":
+        """The planner, made when it is first wanted: the window is there before all that it computes with."""
+        from wan_studio.bridge.plan_desk import PlanDesk
+
+        card = manual_card(self.settings.values.get(_MANUAL_CARD, ""))
+        made = PlanDesk(self.session, self.library, self.hardware, card)
+        made.manual_card_changed.connect(self._remember_card)
+        return made
 
     def open_project(self, folder: Path) -> None:
         """Load and show a project."""
@@ -161,6 +179,9 @@ class Workbench(QObject):
         self.rehearsal.leave()
         self.runs.stop_watching()
         self.session.save_now()
+
+    def _remember_card(self, card: ManualCard | None) -> None:
+        self.remember_value(_MANUAL_CARD, "" if card is None else card.remembered)
 
     def _renew_disk_folders(self) -> None:
         if self.session.is_open:

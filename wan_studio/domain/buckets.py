@@ -1,6 +1,7 @@
 """Bucket sizes: at which width and height a picture trains."""
 
 import math
+from functools import lru_cache
 
 from trainer.protocol.job import BucketSize, CropBox, TrainedSize
 
@@ -8,6 +9,7 @@ SIZE_STEP = 16
 """Pixel sizes are multiples of this: VAE stride 8 times patch size 2."""
 
 
+@lru_cache(maxsize=4096)
 def bucket_for(width: float, height: float, resolution: int, *, allow_upscale: bool = False) -> BucketSize:
     """The bucket of a picture: the area of resolution², its own aspect, not above its own size.
 

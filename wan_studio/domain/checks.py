@@ -122,8 +122,16 @@ def clip_problems(project: Project, clip: ProjectClip, facts: ClipFacts) -> tupl
     return tuple(sorted(found, key=lambda problem: order.index(problem.level)))
 
 
-def step_states(project: Project, facts: Mapping[str, ClipFacts]) -> dict[Step, StepState]:
-    """How far each page is, from Goal to Training."""
+def step_states(
+    project: Project, facts: Mapping[str, ClipFacts], *, fits: bool = True
+) -> dict[Step, StepState]:
+    """How far each page is, from Goal to Training.
+
+    Args:
+        project: The open one.
+        facts: What is known of its clips.
+        fits: Whether the settings fit the machine, as far as that is known.
+    """
     used = [clip for clip in project.clips if not clip.rejected]
     problems = {clip.id: clip_problems(project, clip, facts.get(clip.id, ClipFacts())) for clip in used}
     usable = [c for c in used if not any(p.level is Level.BLOCKER for p in problems[c.id])]
@@ -136,7 +144,7 @@ def step_states(project: Project, facts: Mapping[str, ClipFacts]) -> dict[Step, 
             Progress.DONE if used and trimmed else Progress.OPEN, f"{trimmed}/{len(used)}" if trimmed else ""
         ),
         Step.CAPTIONS: _captions_state(len(used), captionless),
-        Step.HARDWARE: StepState(Progress.DONE),
+        Step.HARDWARE: StepState(Progress.DONE if fits else Progress.ATTENTION),
         Step.TRAINING: StepState(Progress.DONE),
     }
 

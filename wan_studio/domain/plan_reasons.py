@@ -38,6 +38,8 @@ def _reasons(planner: Planner, plan: Recommendation) -> Iterator[tuple[str, str]
     yield "model.checkpoint_offloading", _checkpoints(planner, plan)
     yield "quantization.transformer", _transformer(planner, plan)
     yield "quantization.text_encoder", _text_encoder(plan)
+    yield "quantization.vae", _vae(planner, plan)
+    yield "sample.in_tiles", _tiles(planner, plan)
     yield "datasets.resolutions", _resolutions(plan)
     yield "datasets.num_frames", _frames(planner, plan)
     yield "multistage.switch_every", _switch(planner, plan)
@@ -148,6 +150,27 @@ def _text_encoder(plan: Recommendation) -> str:
     return f"In {bits} on the GPU: {_gib(took)} while captions are encoded, once, and nothing afterwards."
 
 
+def _vae(planner: Planner, plan: Recommendation) -> str:
+    took = _gib(max(one.total for one in plan.judgement.memory.of(Phase.LATENTS)))
+    if plan.settings.quantization.vae == "none":
+        return f"In float32, the most exact: {took} while clips are encoded, once."
+    whole = _with(planner, plan, quantization__vae="none").memory
+    needed = _gib(max(one.total for one in whole.of(Phase.LATENTS)))
+    return f"In bf16: {took} while clips are encoded; float32 would take {needed}."
+
+
+def _tiles(planner: Planner, plan: Recommendation) -> str:
+    previews = plan.judgement.memory.of(Phase.PREVIEW)
+    if not previews:
+        return "Previews are off."
+    took = _gib(max(one.total for one in previews))
+    if not plan.settings.sample.in_tiles:
+        return f"Off: a preview fits whole; it takes {took}."
+    whole = _with(planner, plan, sample__in_tiles=False).memory
+    needed = _gib(max(one.total for one in whole.of(Phase.PREVIEW)))
+    return f"On: decoded whole, a preview would take {needed}; in tiles it takes {took}."
+
+
 def _resolutions(plan: Recommendation) -> str:
     chosen = plan.settings.datasets.resolutions
     hours = plan.judgement.time.hours
@@ -201,7 +224,8 @@ def _switch(planner: Planner, plan: Recommendation) -> str:
     every = plan.settings.multistage.switch_every
     often = _with(planner, plan, multistage__switch_every=1)
     extra = often.time.step_seconds / max(plan.judgement.time.step_seconds, 1e-9) - 1.0
-    return f"Experts take turns of {every} steps; a switch at every step would make steps {max(extra, 0):.0%} longer."
+    cost = f"would make steps {extra:.0%} longer" if extra >= 0.005 else "would cost no time here"
+    return f"Experts take turns of {every} steps; a switch at every step {cost}."
 
 
 def _batch(planner: Planner, plan: Recommendation) -> str:
@@ -238,7 +262,7 @@ def _rank(planner: Planner, plan: Recommendation) -> str:
     rank = plan.settings.target.rank
     double = _with(planner, plan, target__rank=2 * rank)
     more = max(0, double.memory.peak.total - plan.judgement.memory.peak.total)
-    return f"{rank}, as the goal has it; {2 * rank} would take {_gib(more)} more."
+    return f"{rank}; {2 * rank} would take {_gib(more)} more."
 
 
 # ---- The data set, and ways out --------------------------------------------------------------

@@ -7,7 +7,7 @@ frames that the goal wants; then speed. Three flavours weigh them differently.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from trainer.protocol.job import MINIATURE
 from wan_studio.domain.calibration import CalibrationRecord
@@ -331,14 +331,15 @@ class Planner:
             "target.rank": settings.target.rank,
             "model.compile": True,
         }
-        for every in _SWITCH_EVERY:
-            changes["multistage.switch_every"] = every
-            judged = self.judge(settings.with_values(nested(changes)), flavour)
-            rarely = changes | {"multistage.switch_every": 1000}
-            without = self.judge(settings.with_values(nested(rarely)), flavour)
-            if judged.time.step_seconds <= (1.0 + _SWITCH_SHARE) * without.time.step_seconds:
-                break
-        return changes, judged
+
+        def turning(every: int) -> Judgement:
+            turns = changes | {"multistage.switch_every": every}
+            return self.judge(settings.with_values(nested(turns)), flavour)
+
+        allowed = (1.0 + _SWITCH_SHARE) * turning(1000).time.step_seconds
+        cheap = (every for every in _SWITCH_EVERY if turning(every).time.step_seconds <= allowed)
+        changes["multistage.switch_every"] = next(cheap, _SWITCH_EVERY[-1])
+        return changes, turning(changes["multistage.switch_every"])
 
     def _also(
         self, settings: Settings, changes: Changes, flavour: Flavour
@@ -391,7 +392,7 @@ def values_of(settings: Settings, names: Sequence[str]) -> dict[str, Any]:
     for name in names:
         section, _, field_name = name.partition(".")
         value = getattr(getattr(settings, section), field_name)
-        found[name] = list(value) if isinstance(value, tuple) else value
+        found[name] = list(cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else value
     return found
 
 

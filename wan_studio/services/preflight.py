@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.protocol.job import ModelSection
-from wan_studio.domain.checks import Level
+from wan_studio.domain.checks import Level, Step
 from wan_studio.domain.job_builder import BuiltJob
+from wan_studio.domain.machine import GIB, Machine
 from wan_studio.domain.project import Project, Settings
+from wan_studio.domain.recommend import Judgement
 from wan_studio.errors import AppError
 from wan_studio.services.base_models import check_base_model
 from wan_studio.services.caption_store import CaptionEncodingError, CaptionFileError, read_caption
@@ -20,11 +22,16 @@ _LEAST_FREE_BYTES = 2 * 2**30
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the review; without a level it is as it should be."""
+    """One line of the review; without a level it is as it should be.
+
+    Attributes:
+        page: Where it can be changed; None where no page is meant.
+    """
 
     text: str
     level: Level | None = None
     hint: str = ""
+    page: Step | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,35 @@ def run_preflight(project: Project, store: ProjectStore, on_progress: Progress |
     checks.append(_trainer_check())
     checks.append(_disk_check(store.folder))
     return Preflight(tuple(checks), built)
+
+
+def plan_check(judgement: Judgement, machine: Machine) -> Check:
+    """What the run takes of this machine; one that does not fit may be meant for another, and stops nothing."""
+    missing = judgement.missing
+    if machine.gpu is None:
+        return Check(
+            missing.why_not, Level.WARNING, "The job can be trained on another machine.", Step.HARDWARE
+        )
+    hours = judgement.time.hours
+    lasts = (
+        ""
+        if not judgement.time.runs
+        else f", about {hours:.0f} h"
+        if hours >= 1
+        else f", about {60 * hours:.0f} min"
+    )
+    peak = (
+        f"Peak {judgement.memory.peak.total / GIB:.1f} of {machine.gpu.free_bytes / GIB:.1f} GiB VRAM{lasts}."
+    )
+    if missing.is_none:
+        return Check(peak, page=Step.HARDWARE)
+    told = (("VRAM", missing.vram), ("RAM", missing.ram), ("disk space", missing.disk))
+    sizes = " and ".join(f"{size / GIB:.1f} GiB of {name}" for name, size in told if size)
+    hint = (
+        missing.why_not
+        or f"With head-room, {sizes} are missing. The Hardware page has a plan that fits, or ways out."
+    )
+    return Check(peak, Level.WARNING, hint, Step.HARDWARE)
 
 
 def _other_caption_checks(project: Project, told: AppError) -> list[Check]:

@@ -5,7 +5,7 @@ from PySide6.QtGui import QFontMetrics, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 
 from wan_studio.bridge.run_watcher import WatchedRun
-from wan_studio.domain.hardware import HardwareSnapshot
+from wan_studio.domain.hardware import DiskUse, HardwareSnapshot
 from wan_studio.domain.hardware_alerts import Alert, AlertLevel
 from wan_studio.domain.run_state import Outcome
 from wan_studio.views.theme import GRID, numeric_font, set_icon, tone
@@ -142,7 +142,8 @@ class HardwareStrip(QWidget):
         self._is_wanted[self._ram_meter] = True
         self._ram_meter.set_share(used / max(snapshot.ram_total_bytes, 1))
         self._ram.setText(f"RAM {gigabytes(used, unit=False)} of {gigabytes(snapshot.ram_total_bytes)}")
-        self._disk.setText(f"Disk {gigabytes(snapshot.disk_free_bytes)} free")
+        free = snapshot.free_bytes_for(DiskUse.RUNS)
+        self._disk.setText("" if free is None else f"Disk {gigabytes(free)} free")
         self._fit()
 
     def show_alerts(self, alerts: tuple[Alert, ...]) -> None:

@@ -48,6 +48,7 @@ class MainWindow(QMainWindow):
         self._pages: dict[Step, Page] = {}
         self._step = Step.PROJECTS
         self._landed_on: Step | None = None
+        self._hears_of_plans = False
         self.setWindowTitle("Wan Studio")
         self.setMinimumSize(MINIMUM_WIDTH, MINIMUM_HEIGHT)
         # No larger than the screen: on a small one the primary action would lie beyond its edge.
@@ -226,6 +227,10 @@ class MainWindow(QMainWindow):
         self.setWindowTitle(f"{self.bench.session.project.name} - Wan Studio")
         self._renew_saved()
         self._rail_timer.start()
+        if not self._hears_of_plans:
+            # Only now: the planner is made with the first project.
+            self._hears_of_plans = True
+            self.bench.plans.judged.connect(self._rail_timer.start)
         next_step = Step.CLIPS if self.bench.session.project.clips else Step.GOAL
         self.go_to(next_step)
         self._landed_on = next_step
@@ -243,7 +248,9 @@ class MainWindow(QMainWindow):
         session = self.bench.session
         if session.is_open:
             self._strip.set_gpu_index(session.project.settings.job.gpu)
-            for step, state in step_states(session.project, self.bench.library.facts).items():
+            judgement = self.bench.plans.judgement
+            fits = judgement is None or judgement.fits
+            for step, state in step_states(session.project, self.bench.library.facts, fits=fits).items():
                 self._rail.set_state(step, state)
         watched = self.bench.runs.watched
         monitor, results, review = StepState(), StepState(), StepState()

@@ -14,13 +14,32 @@ from wan_studio.views.icons import glyph_icon
 GRID = 8
 """Pixels; every distance is a multiple of it, or half of it."""
 
-ToneName = Literal["text", "muted", "accent", "on_accent", "good", "warn", "bad", "high", "low"]
+ToneName = Literal[
+    "text",
+    "muted",
+    "accent",
+    "on_accent",
+    "good",
+    "warn",
+    "bad",
+    "high",
+    "low",
+    "weights",
+    "trained",
+    "activations",
+    "overhead",
+    "held",
+]
 Appearance = Literal["system", "light", "dark"]
 
 
 @dataclass(frozen=True, slots=True)
 class Tones:
-    """The colours of one scheme, as `#rrggbb`; texts keep 4.5:1 on window and surface."""
+    """The colours of one scheme, as `#rrggbb`; texts keep 4.5:1 on window and surface.
+
+    The last ones fill areas that show what memory is taken for: they differ in lightness as well as in hue, and are
+    none of the experts' colours.
+    """
 
     window: str
     surface: str
@@ -37,6 +56,11 @@ class Tones:
     high: str
     low: str
     video: str
+    weights: str
+    trained: str
+    activations: str
+    overhead: str
+    held: str
 
 
 LIGHT = Tones(
@@ -55,6 +79,11 @@ LIGHT = Tones(
     high="#c2410c",
     low="#0068a8",
     video="#0e1114",
+    weights="#0f6f69",
+    trained="#8e5aa8",
+    activations="#d6ac3c",
+    overhead="#5c6874",
+    held="#b9c1ca",
 )
 DARK = Tones(
     window="#15181c",
@@ -72,6 +101,11 @@ DARK = Tones(
     high="#f59542",
     low="#5ab4ea",
     video="#0b0d0f",
+    weights="#2f9c92",
+    trained="#a873c4",
+    activations="#e0c161",
+    overhead="#8b97a5",
+    held="#4a535d",
 )
 
 # The first of these that is installed; the generic fallback of a bare Linux is wide and has no tabular figures.
@@ -189,6 +223,8 @@ class Theme(QObject):
         self._app.setPalette(_palette(colours))
         self._app.setStyleSheet(_style_sheet(colours))
         for widget in self._app.allWidgets():
+            # A box with a list measures itself anew under a new style sheet, but does not tell its layout.
+            widget.updateGeometry()
             _renew_icon(widget)
             for action in widget.actions():
                 _renew_icon(action)

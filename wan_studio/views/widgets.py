@@ -139,12 +139,23 @@ def scrolled(content: QWidget, *, name: str) -> QScrollArea:
 def readable(content: QWidget, width: int) -> QWidget:
     """The content at most `width` pixels wide, under the page's title: long lines are hard to read."""
     content.setMaximumWidth(width)
-    holder = QWidget()
+    holder = _Holder()
     layout = QHBoxLayout(holder)
     layout.setContentsMargins(0, 0, 0, 0)
     layout.addWidget(content, 100)
     layout.addStretch(1)
     return holder
+
+
+class _Holder(QWidget):
+    """As high as its lines are at its width.
+
+    Qt's own least height is that of lines broken at the least width, and would scroll on into nothing.
+    """
+
+    def minimumSizeHint(self) -> QSize:
+        hint = super().minimumSizeHint()
+        return QSize(hint.width(), 0) if self.hasHeightForWidth() else hint
 
 
 class ElidedLabel(QLabel):

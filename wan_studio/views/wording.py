@@ -35,6 +35,12 @@ def gigabytes(size_bytes: float, *, unit: bool = True) -> str:
     return f"{number} GB" if unit else number
 
 
+def gib(size_bytes: float, *, unit: bool = True) -> str:
+    """The same under the unit's exact name, for pages where sums have to add up."""
+    number = f"{size_bytes / 2**30:.1f}"
+    return f"{number} GiB" if unit else number
+
+
 def duration(seconds: float) -> str:
     """A length of time in its two largest units."""
     whole = max(0, round(seconds))

@@ -21,7 +21,7 @@ from trainer.protocol.wire import write_json
 from trainer.recipes import (
     cache_dataset,
     load_experts,
-    render_previews,
+    preview_clip,
     train_lora,
     validate,
 )
@@ -180,7 +180,7 @@ def test_validation_that_finds_no_memory_ends_the_run_with_the_step_saved(run, j
 
 def test_a_preview_that_finds_no_memory_is_a_warning_and_training_goes_on(run, job_of, monkeypatch):
     sample = {"every": 3, "steps": 2, "rows": (preview_row(),)}
-    monkeypatch.setattr(render_previews, "denoise", failing(render_previews.denoise))
+    monkeypatch.setattr(preview_clip, "denoise", failing(preview_clip.denoise))
     code, events = go(run, job_of(sample=sample))
     assert code == 0
     (warned,) = of_type(events, Warned)

@@ -22,7 +22,7 @@ from trainer.protocol.events import (
 )
 from trainer.protocol.job import BucketSize, Expert, JobSpec
 from trainer.protocol.run_folder import EventReader, RunFolder
-from trainer.recipes import load_experts, rehearse, render_previews, train_lora
+from trainer.recipes import load_experts, preview_clip, rehearse, train_lora
 from trainer.recipes.rehearse import turns_of_rehearsal
 
 FULL = "CUDA out of memory. Tried to allocate 2.50 GiB."
@@ -202,7 +202,7 @@ def test_a_preview_without_memory_is_a_warning_as_in_a_run(job_of, go, monkeypat
     def denoise(*_):
         raise torch.OutOfMemoryError(FULL)
 
-    monkeypatch.setattr(render_previews, "denoise", denoise)
+    monkeypatch.setattr(preview_clip, "denoise", denoise)
     code, events = go(job_of(sample={"every": 4, "rows": (preview_row(),)}))
     assert code == 0
     (warned,) = of_type(events, Warned)

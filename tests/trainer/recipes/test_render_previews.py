@@ -20,6 +20,7 @@ from trainer.output.lora_file import LoraFileSpec, write_lora_file
 from trainer.protocol.events import PhaseProgress, PreviewSaved, Warned
 from trainer.protocol.job import Expert, SampleSection
 from trainer.protocol.run_folder import EventReader, RunFolder, lora_file_name
+from trainer.recipes import preview_clip
 from trainer.recipes import render_previews as recipe
 from trainer.recipes.cache_dataset import cache_latents, cache_prompts
 from trainer.recipes.export_lora import NoCheckpointError
@@ -260,16 +261,17 @@ def test_a_row_that_fails_is_a_warning_and_when_all_fail_an_error(
 ):
     run = make_run(sample={**FEW, "rows": (preview_row(), preview_row(seed=1))})
     write_checkpoint(run, miniature_folder, 2)
-    decode = recipe.decode_latents
+    decode = preview_clip.decode_latents
     calls = []
 
     def fail_first(vae, latents):
         calls.append(1)
-        if len(calls) == 1:
+        # Whole, and then in tiles.
+        if len(calls) <= 2:
             raise torch.OutOfMemoryError("not enough memory")
         return decode(vae, latents)
 
-    monkeypatch.setattr(recipe, "decode_latents", fail_first)
+    monkeypatch.setattr(preview_clip, "decode_latents", fail_first)
     assert [video.name for video in recipe.render_checkpoint(run, PreviewRequest())] == ["01.mp4"]
     assert "row 1 could not be made: The memory of CPU does not suffice while rendering" in (
         events_of(run, Warned)[0].message
@@ -278,7 +280,7 @@ def test_a_row_that_fails_is_a_warning_and_when_all_fail_an_error(
     def fail(vae, latents):
         raise RuntimeError("no kernel")
 
-    monkeypatch.setattr(recipe, "decode_latents", fail)
+    monkeypatch.setattr(preview_clip, "decode_latents", fail)
     assert main(["preview", str(run.path)]) == 1
     assert "None of the previews could be made" in capsys.readouterr().err
 
@@ -305,9 +307,9 @@ def test_while_denoising_no_vae_is_in_memory(make_run, miniature_folder, monkeyp
     write_checkpoint(run, miniature_folder, 2)
     order = []
     for name in ("denoise", "load_vae", "decode_latents"):
-        work = getattr(recipe, name)
+        work = getattr(preview_clip, name)
         monkeypatch.setattr(
-            recipe, name, lambda *args, name=name, work=work: order.append(name) or work(*args)
+            preview_clip, name, lambda *args, name=name, work=work: order.append(name) or work(*args)
         )
     recipe.render_checkpoint(run, PreviewRequest())
     assert order == ["denoise", "load_vae", "decode_latents"]

@@ -83,7 +83,9 @@ def test_each_kind_of_work_has_its_own_levers():
     assert first(Doing.LOADING, settings(model={"low_vram": False})) == "model.low_vram=true"
     assert first(Doing.CACHING_TEXT, settings()) == "quantization.text_encoder=float8"
     assert first(Doing.CACHING_TEXT, settings(quantization={"text_encoder": "cpu"})) == ""
-    assert first(Doing.CACHING_LATENTS, settings()) == "datasets.num_frames=29"
+    assert first(Doing.CACHING_LATENTS, settings()) == "quantization.vae=bf16"
+    half = settings(quantization={"vae": "bf16"})
+    assert first(Doing.CACHING_LATENTS, half) == "datasets.num_frames=29"
 
 
 def test_the_advice_says_what_the_run_can_go_on_with_and_what_needs_a_new_one():

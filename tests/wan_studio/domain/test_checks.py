@@ -103,3 +103,9 @@ def test_the_rail_counts_what_is_usable():
     assert (states[Step.CAPTIONS].progress, states[Step.CAPTIONS].note) == (Progress.ATTENTION, "5/6")
     states = step_states(project, {one.id: ClipFacts(unreadable="x") for one in clips})
     assert states[Step.CLIPS].progress is Progress.BLOCKED
+
+
+def test_settings_that_do_not_fit_the_machine_want_a_look_at_the_hardware():
+    project = Project(name="p")
+    assert step_states(project, {})[Step.HARDWARE].progress is Progress.DONE
+    assert step_states(project, {}, fits=False)[Step.HARDWARE].progress is Progress.ATTENTION

@@ -1,13 +1,18 @@
+import re
 import shutil
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from tests.media import make_video
+from wan_studio.domain.checks import Level, Step
+from wan_studio.domain.machine import GIB, Machine, PlannedGpu
 from wan_studio.domain.project import Project
+from wan_studio.domain.recommend import Planner
 from wan_studio.paths import resource
 from wan_studio.services.clip_import import import_clips
-from wan_studio.services.preflight import run_preflight
+from wan_studio.services.preflight import plan_check, run_preflight
 from wan_studio.services.preset_store import settings_for
 from wan_studio.services.project_store import ProjectStore
 
@@ -104,3 +109,19 @@ def test_files_that_settings_name_and_that_are_gone_stand_in_the_way(project, tm
     assert "gone.png" in blockers[1].text
     quiet = settings.with_values({"sample": {"every": 0}, "target": {"start_low": ""}})
     assert run_preflight(replace(project, settings=quiet), ProjectStore(tmp_path / "p")).can_start
+
+
+def test_the_forecast_is_a_line_and_warns_where_it_does_not_fit():
+    settings = settings_for("motion", "/models/wan")
+    card = PlannedGpu("NVIDIA GeForce RTX 4090", 24 * GIB, 23 * GIB, (8, 9))
+    machine = Machine(card, 64 * GIB, 48 * GIB, 200 * GIB)
+    planner = Planner(machine)
+    too_much = plan_check(planner.judge(settings), machine)
+    assert too_much.level is Level.WARNING
+    assert "GiB of VRAM" in too_much.hint
+    assert too_much.page is Step.HARDWARE
+    fitting = plan_check(planner.judge(planner.recommend(settings).settings), machine)
+    assert fitting.level is None
+    assert re.fullmatch(r"Peak \d+\.\d of 23\.0 GiB VRAM, about \d+ h\.", fitting.text)
+    without = replace(machine, gpu=None)
+    assert "needs an NVIDIA GPU" in plan_check(Planner(without).judge(settings), without).text

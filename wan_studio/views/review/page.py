@@ -8,10 +8,10 @@ from wan_studio.bridge.background import Task, run_in_background
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.checks import Level, Step
 from wan_studio.domain.project import Project, Settings
-from wan_studio.services.preflight import Check, Preflight, run_preflight
+from wan_studio.services.preflight import Check, Preflight, plan_check, run_preflight
 from wan_studio.services.preset_store import settings_for
 from wan_studio.undo.edits import edit_project
-from wan_studio.views.page import Page, Primary
+from wan_studio.views.page import STEP_TITLES, Page, Primary
 from wan_studio.views.review.sample_fields import SAMPLE_FIELDS
 from wan_studio.views.review.sample_rows import SampleRowsEditor
 from wan_studio.views.theme import GRID, ToneName
@@ -41,6 +41,7 @@ class ReviewPage(Page):
         self._task: Task[Preflight] | None = None
         self._build()
         bench.session.project_changed.connect(self._on_project_changed)
+        bench.plans.judged.connect(self._show_checks)
         bench.session.project_opened.connect(self._forget)
         bench.runs.busy_changed.connect(lambda _: self.primary_changed.emit())
         bench.runs.state_changed.connect(lambda _: self.primary_changed.emit())
@@ -159,15 +160,25 @@ class ReviewPage(Page):
     def _on_done(self, preflight: Preflight) -> None:
         self._preflight = preflight
         self._waiting.hide()
+        self._show_checks()
+        self.primary_changed.emit()
+
+    def _show_checks(self) -> None:
+        """The last look's lines, and the plan's forecast as it is now."""
+        if self._preflight is None:
+            return
+        checks = list(self._preflight.checks)
+        judgement, machine = self.bench.plans.judgement, self.bench.plans.machine
+        if judgement is not None and machine is not None:
+            checks.append(plan_check(judgement, machine))
         while self._checks.count():
             item = self._checks.takeAt(0)
             widget = item.widget() if item is not None else None
             if widget is not None:
                 widget.deleteLater()
         order = [Level.BLOCKER, Level.WARNING, Level.NOTE, None]
-        for check in sorted(preflight.checks, key=lambda check: order.index(check.level)):
+        for check in sorted(checks, key=lambda check: order.index(check.level)):
             self._checks.addWidget(self._line(check))
-        self.primary_changed.emit()
 
     def _on_error(self, error: Exception) -> None:
         self._waiting.setText("The clips could not be looked at.")
@@ -187,6 +198,11 @@ class ReviewPage(Page):
         layout = row(mark, texts, gap=GRID + 4)
         layout.setAlignment(mark, Qt.AlignmentFlag.AlignTop)
         layout.setStretch(1, 1)
+        if check.page is not None:
+            page = check.page
+            words = f"Show {STEP_TITLES[page].lower()}"
+            link = button(words, lambda: self.step_wanted.emit(page), role="link")
+            layout.addWidget(link, 0, Qt.AlignmentFlag.AlignTop)
         line.setLayout(layout)
         return line
 

@@ -74,7 +74,7 @@ SAMPLE = (
     ),
     FieldSpec(
         name="sample.in_tiles",
-        label="In tiles",
+        label="Previews in tiles",
         kind="switch",
         help="Decode previews in overlapping tiles, in a fraction of the memory; seams may be seen.",
     ),

@@ -33,6 +33,7 @@ class SettingRow(QWidget):
         self._current = current
         self._recommended: Any = None
         self._problem = ""
+        self._words = spec.help
         self._shown: tuple[Any, ...] = ()
         name = label(spec.label)
         name.setFixedWidth(_NAME_WIDTH)
@@ -89,12 +90,19 @@ class SettingRow(QWidget):
         self._shown = shown
         if not self._problem:
             self.editor.fill(value)
-        words = f"Recommended: {self.spec.worded(self._recommended) or 'none'}"
+        unit = f" {self.spec.unit}" if self.spec.unit and self._recommended is not None else ""
+        words = f"Recommended: {self.spec.worded(self._recommended) or 'none'}{unit}"
         self._reset.setVisible(value != self._recommended or bool(self._problem))
         self._reset.setText(words)
         self._reset.setAccessibleName(f"{self.spec.label}, {words[0].lower()}{words[1:]}")
         self._remark.setText(remark)
         self._remark.setVisible(bool(remark))
+
+    def explain(self, reason: str) -> None:
+        """Say under the field why its value is recommended, instead of what it does; empty says that again."""
+        self._words = reason or self.spec.help
+        if not self._problem:
+            self._help.setText(self._words)
 
     def use_recommended(self) -> None:
         """Put the value back to what was recommended."""
@@ -115,7 +123,7 @@ class SettingRow(QWidget):
         if problem == self._problem:
             return
         self._problem = problem
-        self._help.setText(f"{problem} The old value stays until then." if problem else self.spec.help)
+        self._help.setText(f"{problem} The old value stays until then." if problem else self._words)
         set_role(self._help, "bad" if problem else "muted")
         if problem:
             self._reset.show()

@@ -69,6 +69,7 @@ class TrainingPage(Page):
         self._plot = TimestepPlot()
         self._build()
         bench.session.project_changed.connect(self._renew)
+        bench.plans.recommended.connect(self._renew)
         self._renew()
 
     def row(self, name: str) -> SettingRow:
@@ -87,7 +88,7 @@ class TrainingPage(Page):
         self.step_wanted.emit(Step.REVIEW)
 
     def use_recommended(self) -> None:
-        """Put every value back to the preset's."""
+        """Put every value back to the preset's, or to the plan's."""
         project = self.session.project
         preset = self._preset()
         # What other pages decide stays: the GPUs, the previews and the default caption.
@@ -167,11 +168,12 @@ class TrainingPage(Page):
         return frame
 
     def _preset(self) -> Settings:
+        """The preset's values, and over them those of the plan that suits this machine and these clips."""
         project = self.session.project
         key = project.goal, project.settings.model.base
         if key not in self._presets:
             self._presets[key] = settings_for(*key)
-        return self._presets[key]
+        return self.bench.plans.recommended_for(self._presets[key])
 
     def _renew(self) -> None:
         if not self.session.is_open:

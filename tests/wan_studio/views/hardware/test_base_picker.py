@@ -30,33 +30,33 @@ def base_of(page):
 def test_a_file_is_taken_as_the_base(page, tmp_path, monkeypatch):
     file = tmp_path / "wan2.2_i2v_high_noise.safetensors"
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *args: (str(file), ""))
-    page.choose_file()
+    page.model.choose_file()
     assert base_of(page) == str(file)
-    assert page._folder.isChecked()
+    assert page.model._folder.isChecked()
 
 
 def test_a_dialog_that_was_left_changes_nothing(page, monkeypatch):
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *args: ("", ""))
-    page.choose_file()
+    page.model.choose_file()
     assert base_of(page) == "miniature"
-    assert page._miniature.isChecked()
+    assert page.model._miniature.isChecked()
 
 
 def test_a_repositorys_name_is_taken_and_other_words_are_marked(page, qtbot):
-    page._hub_name.setText("no name at all")
-    page.use_hub_name()
+    page.model._hub_name.setText("no name at all")
+    page.model.use_hub_name()
     assert base_of(page) == "miniature"
-    assert page._hub_name.property("invalid")
-    page._hub_name.setText(" Wan-AI/Wan2.2-I2V-A14B-Diffusers ")
-    page.use_hub_name()
+    assert page.model._hub_name.property("invalid")
+    page.model._hub_name.setText(" Wan-AI/Wan2.2-I2V-A14B-Diffusers ")
+    page.model.use_hub_name()
     assert base_of(page) == "Wan-AI/Wan2.2-I2V-A14B-Diffusers"
-    assert not page._hub_name.property("invalid")
+    assert not page.model._hub_name.property("invalid")
 
 
 def test_a_name_is_remembered_when_the_miniature_was_tried_in_between(page):
-    page._hub_name.setText("Wan-AI/Wan2.2-I2V-A14B-Diffusers")
-    page.use_hub_name()
-    page._miniature.click()
+    page.model._hub_name.setText("Wan-AI/Wan2.2-I2V-A14B-Diffusers")
+    page.model.use_hub_name()
+    page.model._miniature.click()
     assert base_of(page) == "miniature"
-    page._folder.click()
+    page.model._folder.click()
     assert base_of(page) == "Wan-AI/Wan2.2-I2V-A14B-Diffusers"

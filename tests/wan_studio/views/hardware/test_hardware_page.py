@@ -34,7 +34,7 @@ def page(qtbot, home, tmp_path):
 
 
 def row(page, name):
-    (found,) = (made for made in page._gpu_rows if made.spec.name == name)
+    (found,) = (made for made in page.machine.gpu_rows if made.spec.name == name)
     return found
 
 
@@ -59,7 +59,16 @@ def test_the_meters_show_the_gpu_that_trains(page):
         ram_available_bytes=1,
     )
     page._show_snapshot(snapshot)
-    assert page._gpu_name.text() == "Display card"
+    assert page.machine.name == "Display card"
     row(page, "job.gpu").editor.entered.emit(1)
     page._show_snapshot(snapshot)
-    assert page._gpu_name.text() == "Training card"
+    assert page.machine.name == "Training card"
+
+
+def test_a_gpu_that_the_project_names_and_the_machine_lacks_is_told(page):
+    row(page, "job.gpu").editor.entered.emit(1)
+    page._show_snapshot(
+        HardwareSnapshot(gpus=(gpu(0, "The only card"),), ram_total_bytes=1, ram_available_bytes=1)
+    )
+    assert page.machine.name == "The only card"
+    assert "trains on GPU 1" in page.machine._hint.text()
