@@ -11,7 +11,7 @@ from wan_studio.bridge.background import run_in_background
 from wan_studio.bridge.run_watcher import WatchedRun
 from wan_studio.domain.calibration import Calibration, CalibrationRecord
 from wan_studio.domain.run_state import RunState
-from wan_studio.services.calibration_store import load_calibration
+from wan_studio.services.calibration_store import LoadedCalibration, load_calibration
 from wan_studio.services.run_calibration import News, RunCalibrator, news_of
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ class CalibrationKeeper(QObject):
 
     def load(self) -> None:
         """Read the measurements from the disk; `calibrated` tells when they are there."""
-        run_in_background(lambda: load_calibration().calibration, lambda found: self._set(found, ()))
+        task = run_in_background(load_calibration, self._on_loaded)
+        self.destroyed.connect(task.cancel)
 
     def watch(self, watched: WatchedRun | None) -> None:
         """Learn what is new of the shown run."""
@@ -76,6 +77,9 @@ class CalibrationKeeper(QObject):
             on_taken(())
 
         run_in_background(work, on_done, on_error)
+
+    def _on_loaded(self, loaded: LoadedCalibration) -> None:
+        self._set(loaded.calibration, ())
 
     def _set(self, calibration: Calibration, records: tuple[CalibrationRecord, ...]) -> None:
         self._calibration = calibration

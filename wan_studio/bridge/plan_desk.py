@@ -7,10 +7,11 @@ from PySide6.QtCore import QElapsedTimer, QObject, QTimer, Signal
 
 from trainer.protocol.job import MINIATURE
 from wan_studio.bridge.background import Task, run_in_background
+from wan_studio.bridge.calibration_keeper import CalibrationKeeper
 from wan_studio.bridge.clip_library import ClipLibrary
 from wan_studio.bridge.hardware_monitor import HardwareMonitor
 from wan_studio.bridge.project_session import ProjectSession
-from wan_studio.domain.calibration import Calibration, CalibrationRecord
+from wan_studio.domain.calibration import CalibrationRecord
 from wan_studio.domain.hardware import HardwareSnapshot, machine_of
 from wan_studio.domain.machine import GIB, Machine
 from wan_studio.domain.manual_card import ManualCard
@@ -19,7 +20,6 @@ from wan_studio.domain.plan_space import nested
 from wan_studio.domain.project import Settings
 from wan_studio.domain.recommend import Flavour, Judgement, Planner, Recommendation, applied, values_of
 from wan_studio.domain.workload import ClipExtent, clip_extents
-from wan_studio.services.calibration_store import LoadedCalibration, load_calibration
 
 VRAM_NOTICED, RAM_NOTICED = GIB // 4, GIB
 """Smaller changes of what is free are no news: a desktop makes them every second."""
@@ -90,6 +90,7 @@ class PlanDesk(QObject):
         session: ProjectSession,
         library: ClipLibrary,
         hardware: HardwareMonitor,
+        calibration: CalibrationKeeper,
         manual_card: ManualCard | None = None,
     ) -> None:
         super().__init__(session)
@@ -97,7 +98,7 @@ class PlanDesk(QObject):
         self._library = library
         self._hardware = hardware
         self._manual = manual_card
-        self._calibration: Calibration | None = None
+        self._calibration = calibration
         self._machine: Machine | None = None
         self._clips: tuple[ClipExtent, ...] = ()
         self._clips_of: tuple[object, ...] = ()
@@ -116,6 +117,8 @@ class PlanDesk(QObject):
         session.project_changed.connect(self._renew)
         library.clip_changed.connect(self._clips_timer.start)
         hardware.snapshot_taken.connect(self._on_snapshot)
+        calibration.calibrated.connect(self._renew)
+        calibration.load()
         self._on_project_opened()
         self._renew()
 
@@ -173,15 +176,6 @@ class PlanDesk(QObject):
         if self._recommend_timer.isActive():
             self._recommend_timer.start(_SETTLE_MILLISECONDS)
 
-    def load_measurements(self) -> None:
-        """Read what was measured on this machine: at the first project, and when there is more of it."""
-
-        def on_done(loaded: LoadedCalibration) -> None:
-            self._calibration = loaded.calibration
-            self._renew()
-
-        run_in_background(load_calibration, on_done)
-
     def _make_timer(self, on_timeout: Callable[[], object]) -> QTimer:
         timer = QTimer(self)
         timer.setSingleShot(True)
@@ -194,9 +188,6 @@ class PlanDesk(QObject):
         self._clips_of, self._asked, self._plans = (), None, {}
         if self._task is not None:
             self._task.cancel()
-        if self._session.is_open and self._calibration is None:
-            self._calibration = Calibration()
-            self.load_measurements()
 
     def _on_snapshot(self, snapshot: HardwareSnapshot) -> None:
         if self._take_machine(snapshot):
@@ -252,9 +243,9 @@ class PlanDesk(QObject):
     def _measured(self) -> tuple[CalibrationRecord, ...]:
         assert self._machine is not None
         gpu = self._machine.gpu
-        if self._calibration is None or gpu is None or not gpu.name:
+        if gpu is None or not gpu.name:
             return ()
-        return self._calibration.of_gpu(gpu.name)
+        return self._calibration.calibration.of_gpu(gpu.name)
 
     def _ask(self) -> None:
         """Work out recommendations anew where they depend on what has changed."""

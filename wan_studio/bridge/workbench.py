@@ -83,7 +83,7 @@ class Workbench(QObject):
         from wan_studio.bridge.plan_desk import PlanDesk
 
         card = manual_card(self.settings.values.get(_MANUAL_CARD, ""))
-        made = PlanDesk(self.session, self.library, self.hardware, card)
+        made = PlanDesk(self.session, self.library, self.hardware, self.calibration, card)
         made.manual_card_changed.connect(self._remember_card)
         return made
 

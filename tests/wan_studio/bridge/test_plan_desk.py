@@ -193,7 +193,7 @@ def test_measurements_are_read_in_the_background_and_change_the_judgement(bench,
         reserved_bytes=20 * GIB,
     )
     add_record(measured)
-    bench.plans.load_measurements()
+    bench.calibration.load()
     qtbot.waitUntil(lambda: bench.plans.judgement.memory.is_measured)
     assert bench.plans.judgement.time.told == "Measured on this machine."
 

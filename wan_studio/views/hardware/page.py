@@ -13,6 +13,7 @@ from wan_studio.views.hardware.gpu_card import GpuCard
 from wan_studio.views.hardware.model_card import ModelCard
 from wan_studio.views.hardware.plan_card import PlanCard
 from wan_studio.views.hardware.programs_card import ProgramsCard
+from wan_studio.views.hardware.rehearsal_card import RehearsalCard
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID
 from wan_studio.views.widgets import Expander, card, readable, scrolled
@@ -24,7 +25,7 @@ _HISTORY = "hardware.history"
 
 
 class HardwarePage(Page):
-    """The machine, the plan, who uses the VRAM, the last hour, and the model."""
+    """The machine, the plan and its test, who uses the VRAM, the last hour, and the model."""
 
     step = Step.HARDWARE
     title = "Hardware"
@@ -62,6 +63,7 @@ class HardwarePage(Page):
         self.machine = GpuCard(self.bench)
         self.plan = PlanCard(self.bench)
         self.programs = ProgramsCard(self.bench)
+        self.rehearsal = RehearsalCard(self.bench)
         self.model = ModelCard(self.bench)
         for part in (self.machine, self.plan):
             part.problem_changed.connect(self.primary_changed)
@@ -74,7 +76,7 @@ class HardwarePage(Page):
         layout = QVBoxLayout(content)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2 * GRID)
-        for part in (self.machine, self.plan, self.programs, self._history, self.model):
+        for part in (self.machine, self.plan, self.rehearsal, self.programs, self._history, self.model):
             layout.addWidget(part)
         layout.addStretch(1)
         for part in (self.programs, self._history):
