@@ -14,8 +14,10 @@ from wan_studio.bridge.background import wait_for_background
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.job_settings import extents_of, settings_of
 from wan_studio.domain.machine import Machine, PlannedGpu
+from wan_studio.domain.project import Project
 from wan_studio.domain.recommend import Planner
 from wan_studio.services import fallback, run_calibration
+from wan_studio.services.project_store import ProjectStore
 from wan_studio.services.run_process import ProcessRecord
 
 GIB = 2**30
@@ -71,6 +73,19 @@ def test_after_memory_ran_out_the_same_settings_are_no_longer_said_to_fit(qtbot,
     assert not judged(bench, a14b_job()).fits
     qtbot.waitUntil(lambda: bench.fallback.offer is not None, timeout=10_000)
     assert "GiB and" in bench.fallback.offer.plan.forecast
+
+
+def test_the_plan_on_the_hardware_page_counts_with_it_at_once(qtbot, bench, run, tmp_path):
+    settings = settings_of(run.read_job())
+    # The job's rows name its own clips, and a project's first clip is its only one.
+    bench.session.open(ProjectStore(tmp_path / "orbit"), Project(name="orbit", settings=settings))
+    bench.hardware._latest = machine(CARD_NOW, ram_total_bytes=128 * GIB, ram_available_bytes=120 * GIB)
+    bench.hardware.snapshot_taken.emit(bench.hardware.latest)
+    assert not bench.plans.judgement.memory.is_measured
+    say(run, hello(), step_measured(Expert.HIGH), step_measured(Expert.LOW))
+    bench.runs.show(run)
+    qtbot.waitUntil(lambda: bench.plans.judgement.memory.is_measured, timeout=10_000)
+    assert bench.plans.judgement.time.told == "Measured on this machine."
 
 
 def test_nothing_new_is_not_told_again(qtbot, bench, run):
