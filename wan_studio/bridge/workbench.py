@@ -19,7 +19,6 @@ from wan_studio.bridge.hardware_monitor import HardwareMonitor
 from wan_studio.bridge.project_session import ProjectSession
 from wan_studio.bridge.rehearsal import Rehearsal
 from wan_studio.bridge.run_desk import RunDesk
-from wan_studio.domain.calibration import CalibrationRecord
 from wan_studio.domain.hardware import DiskUse
 from wan_studio.domain.manual_card import ManualCard, manual_card
 from wan_studio.domain.project import Goal, Project
@@ -86,12 +85,6 @@ class Workbench(QObject):
         card = manual_card(self.settings.values.get(_MANUAL_CARD, ""))
         made = PlanDesk(self.session, self.library, self.hardware, self.calibration, card)
         made.manual_card_changed.connect(self._remember_card)
-
-        def on_calibrated(records: tuple[CalibrationRecord, ...]) -> None:
-            if records:
-                made.load_measurements()
-
-        self.calibration.calibrated.connect(on_calibrated)
         return made
 
     def open_project(self, folder: Path) -> None:
