@@ -10,6 +10,7 @@ from PySide6.QtCore import QObject, Signal
 from trainer.protocol.base_names import is_hub_name
 from trainer.protocol.job import MINIATURE
 from wan_studio.bridge.background import ProgressRelay, run_in_background
+from wan_studio.bridge.caption_desk import CaptionDesk
 from wan_studio.bridge.clip_library import ClipLibrary
 from wan_studio.bridge.hardware_monitor import HardwareMonitor
 from wan_studio.bridge.project_session import ProjectSession
@@ -52,6 +53,7 @@ class Workbench(QObject):
         self.settings: AppSettings = load_settings()
         self.session = ProjectSession(self)
         self.library = ClipLibrary(self.session, user_cache_folder() / "posters")
+        self.captions = CaptionDesk(self.session, self.library)
         self.runs = RunDesk(self.session)
         self.hardware = HardwareMonitor(_disk_folders(None, None), self)
         self.session.save_failed.connect(self.error_happened)
@@ -144,6 +146,7 @@ class Workbench(QObject):
         """Save what is open and end what runs here; trainers go on."""
         self.hardware.stop()
         self.runs.stop_watching()
+        self.captions.save_now()
         self.session.save_now()
 
     def _renew_disk_folders(self) -> None:
