@@ -13,6 +13,7 @@ from wan_studio.services.caption_store import (
     content_of,
     read_caption,
     replace_caption,
+    text_as_guessed,
     text_of,
     with_text,
 )

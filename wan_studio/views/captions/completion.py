@@ -53,7 +53,9 @@ class SuggestionStrip(QWidget):
             word = words[at]
             made.setText(f"{word.text} {word.uses}" if word.uses else word.text)
             made.setAccessibleName(f"{word.text}, in {word.uses} captions")
-            made.setToolTip(f"In {word.uses} captions" if word.uses else "A camera move that no caption names yet")
+            made.setToolTip(
+                f"In {word.uses} captions" if word.uses else "A camera move that no caption names yet"
+            )
             made.setProperty("word", word.text)
             room -= made.sizeHint().width() + GRID
             made.setVisible(room >= 0)

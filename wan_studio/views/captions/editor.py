@@ -68,7 +68,9 @@ class CaptionEditor(QPlainTextEdit):
         old = self.text
         if text == old:
             return
-        at = next((i for i, (a, b) in enumerate(zip(old, text, strict=False)) if a != b), min(len(old), len(text)))
+        at = next(
+            (i for i, (a, b) in enumerate(zip(old, text, strict=False)) if a != b), min(len(old), len(text))
+        )
         self._is_setting = True
         self.setPlainText(text)
         self._is_setting = False
@@ -91,9 +93,7 @@ class CaptionEditor(QPlainTextEdit):
         prefix = self._prefix if begun else ""
         if not prefix and wanted.casefold().startswith(word_before(self._line_before()).casefold()):
             prefix = word_before(self._line_before())
-        cursor.movePosition(
-            QTextCursor.MoveOperation.Left, QTextCursor.MoveMode.KeepAnchor, len(prefix)
-        )
+        cursor.movePosition(QTextCursor.MoveOperation.Left, QTextCursor.MoveMode.KeepAnchor, len(prefix))
         # A sentence's first letter stays as it was typed.
         cursor.insertText(prefix[:1] + wanted[1:] if prefix else wanted)
         self.setTextCursor(cursor)
