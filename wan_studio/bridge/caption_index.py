@@ -19,7 +19,7 @@ from wan_studio.services.token_counter import ESTIMATE, TokenCounter, load_count
 
 _AT_ONCE = 40
 _GATHER_MILLISECONDS = 30
-_WORDS_AFTER_MILLISECONDS = 1500
+_WORDS_AFTER_MILLISECONDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,12 @@ class CaptionIndex(QObject):
     Signals:
         entries_changed: Entries are others now, or there are others.
         counter_changed: Tokens are counted by another tokenizer now.
+        words_changed: The words in use are others now.
     """
 
     entries_changed = Signal()
     counter_changed = Signal()
+    words_changed = Signal()
 
     def __init__(self, session: ProjectSession, library: ClipLibrary, parent: QObject) -> None:
         super().__init__(parent)
@@ -190,6 +192,7 @@ class CaptionIndex(QObject):
 
         def on_done(words: WordsInUse) -> None:
             self.words = words
+            self.words_changed.emit()
 
         run_in_background(lambda: WordsInUse(captions), on_done)
 

@@ -55,15 +55,19 @@ class LintContext:
     class_word: str = ""
 
 
+_MOTION_STEMS = (
+    "orbit pan tilt dolli dolly zoom truck track crane rotat turn spin mov walk run jump danc fly flie fall ris "
+    "swing swipe swip wav shak nod slid glid drift float sway circl swirl roll driv ride rid swim climb crawl explod "
+    "melt grow shrink open clos lift lower rais throw catch kick punch hit point reach lean bend bow stretch "
+    "twist flip bounc flow pour splash blow flap flutter blink smil laugh speak talk sing clap gestur pinch snap "
+    "grab grip drop squeez morph transform appear vanish fad approach arriv leaving enter exit follow chas breath "
+    "peel hop peck preen sign stir shift travel sweep arc revolv"
+).replace(" ", "|")
 _MOTION = re.compile(
-    r"\b(?:orbit|pan|tilt|doll(?:y|ies)|zoom|truck|track|push(?:es|ing)? in|pull(?:s|ing)? (?:out|back)|crane|"
-    r"rotat|turn|spin|mov|walk|run(?:s|ning)?\b|jump|danc|fl(?:y|ies)|fall|ris(?:e|es|ing)\b|swing|swipe|wav|"
-    r"shak|nod|slid|glid|drift|float|sway|circl|swirl|rol(?:l|ls|ling)|driv|rid(?:e|es|ing)\b|swim|climb|crawl|"
-    r"explod|melt|grow|shrink|open|clos(?:e|es|ing)\b|lift|lower|rais|throw|catch|kick|punch|hit|point|reach|"
-    r"look(?:s|ing) (?:up|down|left|right|around|back)|lean|bend|bow|stretch|twist|flip|bounc|flow|pour|"
-    r"splash|blow|flap|flutter|blink|smil|laugh|speak|talk|sing|clap|gestur|pinch|snap|grab|grip|drop|squeez|"
-    r"morph|transform|appear|vanish|fad|approach|arriv|leav|enter|exit|follow|chas|handheld|time-?lapse|"
-    r"slow motion|breath|peel|hop|peck|preen)",
+    rf"\b(?:(?:{_MOTION_STEMS})"
+    r"(?:e|s|es|ed|d|y|n|ing|ning|ned|ping|ped|ting|ted|ging|ming|bing|ation|ion|ment)?"
+    r"|push(?:es|ing)? in|pull(?:s|ing)? (?:out|back)|look(?:s|ing)? (?:up|down|left|right|around|back)|handheld"
+    r"|ran|flew|fell|rose|swam|flown|time-?lapse|slow motion|motion|movement)\b",
     re.IGNORECASE,
 )
 _STILL = re.compile(

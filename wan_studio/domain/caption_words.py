@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from wan_studio.domain.caption import TRIGGER_PLACEHOLDER
+
 _WORD = re.compile(r"[^\W\d_][\w'-]*")
 _PHRASE_WORDS = 3
 _SHORTEST_PREFIX = 2
@@ -98,7 +100,7 @@ def word_before(text: str) -> str:
 def _parts(caption: str) -> set[str]:
     """Words, and phrases within one clause that neither begin nor end with a little word."""
     parts: set[str] = set()
-    for clause in re.split(r"[,.;:!?\n()\[\]\"]", caption):
+    for clause in re.split(r"[,.;:!?\n()\[\]\"]", caption.replace(TRIGGER_PLACEHOLDER, ".")):
         words = _WORD.findall(clause)
         parts.update(words)
         for first in range(len(words)):

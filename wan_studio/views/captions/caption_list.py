@@ -29,7 +29,7 @@ from wan_studio.models.caption_list_model import CaptionListModel, CaptionRole
 from wan_studio.views.actions import tip_with_key
 from wan_studio.views.clip_list import ClipListView
 from wan_studio.views.theme import GRID, ToneName, icon, tone, tones
-from wan_studio.views.widgets import label, row, set_role, tool_button
+from wan_studio.views.widgets import ElidedLabel, row, set_role, tool_button
 
 _ROW_HEIGHT = 52
 _FILTERS = (
@@ -59,6 +59,7 @@ class CaptionListPane(QWidget):
         super().__init__()
         self._model = model
         self._current = ""
+        self._problem = self._hint = ""
         self.search = QLineEdit()
         self.search.setPlaceholderText("Search captions and clips")
         self.search.setAccessibleName("Search captions and clips")
@@ -72,7 +73,7 @@ class CaptionListPane(QWidget):
         self._filter.setMenu(menu)
         self._filter.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self._filter.setStyleSheet("QToolButton::menu-indicator { image: none; }")
-        self._count = label("", "muted", wrap=True)
+        self._count = ElidedLabel("", "muted")
         self.list = ClipListView()
         self.list.setModel(model)
         self.list.setItemDelegate(CaptionRowDelegate(self.list))
@@ -109,7 +110,7 @@ class CaptionListPane(QWidget):
     @property
     def note(self) -> str:
         """What stands under the search."""
-        return self._count.text()
+        return self._count.whole_text
 
     def show_clip(self, clip_id: str) -> None:
         """Mark this clip as the one that is looked at."""
@@ -134,9 +135,11 @@ class CaptionListPane(QWidget):
         try:
             match = parse_query(self.search.text())
         except CaptionQueryError as error:
-            set_role(self._count, "bad")
-            self._count.setText(str(error))
+            self._problem = error.message
+            self._hint = error.hint
+            self._renew_count()
             return
+        self._problem = ""
         self._model.set_match(match)
 
     def _keep_selection(self) -> None:
@@ -159,7 +162,10 @@ class CaptionListPane(QWidget):
         self._renew_count()
 
     def _renew_count(self) -> None:
-        if self._timer.isActive():
+        if self._problem:
+            set_role(self._count, "bad")
+            self._count.set_text(self._problem)
+            self._count.setToolTip(f"{self._problem} {self._hint}".strip())
             return
         shown, selected = len(self._model.ids), len(self.list.selectionModel().selectedIndexes())
         words = f"{shown} clip" if shown == 1 else f"{shown} clips"
@@ -168,7 +174,7 @@ class CaptionListPane(QWidget):
         if selected > 1:
             words += f", {selected} selected"
         set_role(self._count, "muted")
-        self._count.setText(words)
+        self._count.set_text(words)
 
     def _on_current_changed(self, current: QModelIndex) -> None:
         clip_id = current.data(CaptionRole.ID)

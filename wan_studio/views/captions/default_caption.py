@@ -24,6 +24,7 @@ class DefaultCaption(QWidget):
         """Show what the project says, unless it is being edited."""
         if self._session.is_open and not self._field.hasFocus():
             self._field.setText(self._session.project.settings.datasets.default_caption)
+            self._field.setCursorPosition(0)
 
     def _on_edited(self) -> None:
         project = self._session.project

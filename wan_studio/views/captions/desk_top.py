@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QSplitter, QStackedWidget, QWidget
 
 from wan_studio.bridge.workbench import Workbench
@@ -18,6 +19,8 @@ from wan_studio.views.player.player import Player
 from wan_studio.views.widgets import Banner, ElidedLabel, button, column, label, row, tool_button
 
 _SIZES = "captions.splitter"
+_LOWER = 330
+_LOWER_UNDER_A_LIST = 132
 
 
 class DeskTop(QWidget):
@@ -42,6 +45,8 @@ class DeskTop(QWidget):
         super().__init__()
         self._bench = bench
         self._words = WordsInUse()
+        self._is_divided = False
+        self._sizes: list[int] = []
         self.banner = Banner()
         self.outside = OutsideBar()
         self.player = Player("Clip")
@@ -77,15 +82,15 @@ class DeskTop(QWidget):
 
     def show_clip(self) -> None:
         """The clip above."""
-        self._upper.setCurrentWidget(self.player)
+        self._show_upper(self.player)
 
     def show_replace(self) -> None:
         """The panel for many captions above."""
-        self._upper.setCurrentWidget(self.replace)
+        self._show_upper(self.replace)
 
     def show_history(self) -> None:
         """The panel of versions above."""
-        self._upper.setCurrentWidget(self.history)
+        self._show_upper(self.history)
 
     def show_names(self, clip_name: str, caption_file: str) -> None:
         """Whose caption it is."""
@@ -106,6 +111,33 @@ class DeskTop(QWidget):
         if words is not self._words:
             self._words = self.editor.words = words
             self._on_suggestions([])
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """What is new of the height goes to the clip, as long as the user did not divide it otherwise."""
+        super().resizeEvent(event)
+        if not self._is_divided or not self.shows_clip:
+            self._divide()
+
+    def _show_upper(self, part: QWidget) -> None:
+        if self._upper.currentWidget() is part:
+            return
+        if self.shows_clip:
+            self._sizes = self._splitter.sizes()
+        self._upper.setCurrentWidget(part)
+        # Changes of many captions need the room; how this one trains does not matter meanwhile.
+        for less in (self._strip, self.reading, self.file):
+            less.setVisible(part is not self.replace)
+        if part is self.player and self._is_divided and self._sizes:
+            self._splitter.setSizes(self._sizes)
+        else:
+            self._divide()
+
+    def _divide(self) -> None:
+        lower = _LOWER_UNDER_A_LIST if self._upper.currentWidget() is self.replace else _LOWER
+        self._splitter.setSizes([max(1, self._splitter.height() - lower), lower])
+
+    def _on_divided(self) -> None:
+        self._is_divided = self._is_divided or self.shows_clip
 
     def _build_splitter(self) -> QSplitter:
         trigger = button(
@@ -130,17 +162,18 @@ class DeskTop(QWidget):
         splitter = QSplitter(Qt.Orientation.Vertical)
         splitter.addWidget(self._upper)
         splitter.addWidget(lower)
-        splitter.setStretchFactor(0, 3)
-        splitter.setStretchFactor(1, 2)
+        splitter.splitterMoved.connect(self._on_divided)
         splitter.setChildrenCollapsible(False)
         saved = self._bench.settings.values.get(_SIZES, "").split(",")
         if len(saved) == 2 and all(part.isdigit() for part in saved):
             splitter.setSizes([int(part) for part in saved])
+            self._is_divided = True
         return splitter
 
     def remember_sizes(self) -> None:
         """Remember how the user divided the page."""
-        self._bench.remember_value(_SIZES, ",".join(map(str, self._splitter.sizes())))
+        if self._is_divided and self.shows_clip:
+            self._bench.remember_value(_SIZES, ",".join(map(str, self._splitter.sizes())))
 
     def _on_suggestions(self, suggestions: list[Suggestion]) -> None:
         if suggestions:

@@ -14,17 +14,15 @@ from PySide6.QtCore import (
 )
 from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import (
-    QApplication,
     QPlainTextEdit,
     QStyle,
     QStyledItemDelegate,
-    QStyleOptionButton,
     QStyleOptionViewItem,
 )
 
 from wan_studio.domain.text_diff import Part
 from wan_studio.models.change_list_model import ChangeRole
-from wan_studio.views.theme import GRID, tone, tones
+from wan_studio.views.theme import GRID, icon, tone, tones
 
 _ROW_HEIGHT = 46
 _TICK = 22
@@ -74,12 +72,8 @@ class ChangeRowDelegate(QStyledItemDelegate):
         if state & QStyle.StateFlag.State_Selected:
             painter.fillRect(box, QColor(tones().sunken))
         is_ticked = Qt.CheckState(index.data(Qt.ItemDataRole.CheckStateRole)) is Qt.CheckState.Checked
-        tick = QStyleOptionButton()
-        tick.rect = QRect(box.left(), box.center().y() - 9, 18, 18)  # type: ignore[attr-defined]
-        tick.state = QStyle.StateFlag.State_Enabled | (  # type: ignore[attr-defined]
-            QStyle.StateFlag.State_On if is_ticked else QStyle.StateFlag.State_Off
-        )
-        QApplication.style().drawPrimitive(QStyle.PrimitiveElement.PE_IndicatorCheckBox, tick, painter)
+        sign = icon("check-square", "accent") if is_ticked else icon("square", "muted")
+        sign.paint(painter, box.left(), box.center().y() - 10, 20, 20)
         words = box.adjusted(_TICK + GRID, 0, 0, 0)
         painter.setPen(tone("muted"))
         upper = QRect(words.left(), words.top(), words.width(), words.height() // 2)

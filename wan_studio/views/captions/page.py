@@ -188,6 +188,7 @@ class CaptionsPage(Page):
         self.session.project_changed.connect(self._default.renew)
         self._desk.captions_changed.connect(top.replace.renew)
         self._index.entries_changed.connect(self._on_entries_changed)
+        self._index.words_changed.connect(lambda: top.show_words(self._index.words))
 
     def _on_clip_selected(self, clip_id: str) -> None:
         if not self.session.is_open or not self.isVisible():
@@ -199,7 +200,6 @@ class CaptionsPage(Page):
     def _on_entries_changed(self) -> None:
         if self._model.row_of(self._sheet.clip_id) >= 0:
             self._list.show_clip(self._sheet.clip_id)
-        self._top.show_words(self._index.words)
         left = len(self._empty_ids())
         if left != self._empty_count:
             self._empty_count = left

@@ -1,7 +1,7 @@
 """What a caption trains as, its tokens, and what the lint says of it."""
 
 from PySide6.QtCore import QSize, Qt
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from wan_studio.bridge.caption_index import CaptionReading
 from wan_studio.domain.caption_lint import TOKEN_LIMIT, Finding, Verdict
@@ -25,6 +25,10 @@ class ReadingPanel(QWidget):
         super().__init__()
         self.trains_as = label("", wrap=True)
         self.trains_as.setAlignment(Qt.AlignmentFlag.AlignTop)
+        fitting = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
+        # The area asks the text how high it must be at its width, and scrolls only then.
+        fitting.setHeightForWidth(True)
+        self.trains_as.setSizePolicy(fitting)
         self.trains_as.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.tokens = label("", "muted")
         self.tokens.setFont(numeric_font())

@@ -102,7 +102,7 @@ class ReplacePanel(QWidget):
         self.whole = self._option("Whole words")
         self._options = QWidget()
         self._options.setLayout(row(self.regex, self.case, self.whole, None, gap=16))
-        self._note = label("", "muted")
+        self._note = label("", "muted", wrap=True)
         self._list = QListView()
         self._list.setModel(self.model)
         self._list.setItemDelegate(ChangeRowDelegate(self._list))
@@ -113,7 +113,8 @@ class ReplacePanel(QWidget):
         close = tool_button("Close (Esc)", "x", self.close_wanted.emit)
         head = row(self.rule, self.scope, None, close)
         fields = row(self.sought, self.replacement)
-        foot = row(self._note, None, self._apply)
+        foot = row(self._note, self._apply)
+        foot.setStretch(0, 1)
         self.setLayout(column(head, fields, self._options, self._list, foot))
 
     def _field(self, name: str) -> QLineEdit:
@@ -174,6 +175,7 @@ class ReplacePanel(QWidget):
 
     def _on_error(self, error: Exception) -> None:
         self.model.show_changes([], {})
+        self._apply.setText("Replace")
         self._apply.setEnabled(False)
         set_role(self._note, "bad")
         self._note.setText(str(error))
