@@ -75,7 +75,15 @@ class CaptionEditor(QPlainTextEdit):
         self.setPlainText(text)
         self._is_setting = False
         cursor = self.textCursor()
-        cursor.setPosition(min(at, len(text)) if old else len(text))
+        cursor.setPosition(_units(text[:at]))
+        self.setTextCursor(cursor)
+        self.dismiss()
+
+    def show_text(self, text: str) -> None:
+        """Show another caption; the cursor goes behind its last word."""
+        self.set_text(text)
+        cursor = self.textCursor()
+        cursor.setPosition(_units(text.rstrip()))
         self.setTextCursor(cursor)
         self.dismiss()
 
@@ -179,3 +187,8 @@ class CaptionEditor(QPlainTextEdit):
         self._prefix, self._suggestions = prefix, suggestions
         self.suggestions_changed.emit(suggestions)
         self.viewport().update()
+
+
+def _units(text: str) -> int:
+    """Length as Qt counts it: in units of UTF-16."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2

@@ -36,6 +36,8 @@ class CaptionSheet(QObject):
         self.clip_id = ""
         self.is_shown = False
         self._is_dirty = False
+        self._in_editor = ""
+        self._shows_guess = False
         self._save_timer = QTimer(self)
         self._save_timer.setSingleShot(True)
         self._save_timer.setInterval(SAVE_AFTER_MILLISECONDS)
@@ -174,12 +176,17 @@ class CaptionSheet(QObject):
     def _show_caption(self) -> None:
         facts = self._library.facts_of(self.clip_id)
         self._editor.setReadOnly(bool(facts.caption_problem) or facts.caption is None)
+        is_other = self.clip_id != self._in_editor
+        self._in_editor = self.clip_id
+        if is_other or (self._shows_guess and not facts.caption_problem):
+            self._top.banner.dismiss()
+        self._shows_guess = bool(facts.caption_problem)
         if facts.caption_problem:
             self._show_guess(facts.caption_problem)
-        else:
-            self._top.banner.dismiss()
-            if not self._is_dirty:
-                self._editor.set_text(facts.caption or "")
+        elif is_other:
+            self._editor.show_text(facts.caption or "")
+        elif not self._is_dirty:
+            self._editor.set_text(facts.caption or "")
         self.renew_reading()
 
     def _show_guess(self, problem: str) -> None:
