@@ -62,10 +62,21 @@ class CaptionIndex(QObject):
     counter_changed = Signal()
     words_changed = Signal()
 
-    def __init__(self, session: ProjectSession, library: ClipLibrary, parent: QObject) -> None:
+    def __init__(
+        self, session: ProjectSession, library: ClipLibrary, is_busy: Callable[[], bool], parent: QObject
+    ) -> None:
+        """Begin with what is known.
+
+        Args:
+            session: Where the project is open.
+            library: Knows the captions.
+            is_busy: Whether something more urgent is under way, such as files that are being written.
+            parent: Owns the index.
+        """
         super().__init__(parent)
         self._session = session
         self._library = library
+        self._is_busy = is_busy
         self._entries: dict[str, CaptionEntry] = {}
         self._contexts: dict[str, LintContext] = {}
         self._shape: object = None
@@ -143,7 +154,7 @@ class CaptionIndex(QObject):
     def _renew_touched(self) -> None:
         if not self._session.is_open:
             return
-        if self._is_working:
+        if self._is_working or (len(self._touched) > _AT_ONCE and self._is_busy()):
             self._gather.start()
             return
         facts, touched, self._touched = self._library.facts, self._touched, set()

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from wan_studio.services.caption_store import (
     with_text,
 )
 
+_AT_A_TIME = 4
 _FEW = 20
 """Up to so many files the disk is waited for; beyond, the history alone is waited for, which holds them all."""
 
@@ -82,12 +84,14 @@ def write_captions(writes: Sequence[CaptionWrite], history: CaptionHistory, what
     except AppError as error:
         outcome.failed |= {write.clip_id: error for write, _ in ready}
         return outcome
-    for write, kept in ready:
-        try:
-            _write(kept, is_durable=len(ready) <= _FEW)
-            outcome.written[write.clip_id] = write.text
-        except AppError as error:
-            outcome.failed[write.clip_id] = error
+    # Opening and renaming wait for the system: several at a time.
+    with ThreadPoolExecutor(_AT_A_TIME if len(ready) > _FEW else 1) as pool:
+        errors = pool.map(lambda one: _write(one[1], is_durable=len(ready) <= _FEW), ready, chunksize=50)
+        for (write, _), error in zip(ready, errors, strict=True):
+            if error is None:
+                outcome.written[write.clip_id] = write.text
+            else:
+                outcome.failed[write.clip_id] = error
     return outcome
 
 
@@ -159,13 +163,17 @@ def look_at_captions(
     return found
 
 
-def _write(kept: Kept, *, is_durable: bool) -> None:
-    if kept.before is None:
-        try:
+def _write(kept: Kept, *, is_durable: bool) -> AppError | None:
+    """Write one file; returns why not."""
+    try:
+        if kept.before is None:
             kept.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CaptionFileError(kept.path, "written", error) from error
-    replace_caption(kept.path, kept.after, is_durable=is_durable)
+        replace_caption(kept.path, kept.after, is_durable=is_durable)
+    except OSError as error:
+        return CaptionFileError(kept.path, "written", error)
+    except AppError as error:
+        return error
+    return None
 
 
 def _told(error: Exception) -> AppError:

@@ -1,6 +1,7 @@
 """Captions: the `.txt` beside a clip. Text files come in many encodings; only safe ones are read."""
 
 import codecs
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def replace_caption(path: Path, content: bytes, *, is_durable: bool = True) -> N
         CaptionFileError: it cannot be written.
     """
     try:
-        target = path.resolve()
+        target = path.resolve() if path.is_symlink() else path
         if is_durable:
             write_atomic(target, content)
             return
@@ -114,8 +115,10 @@ def replace_caption(path: Path, content: bytes, *, is_durable: bool = True) -> N
         try:
             temporary.write_bytes(content)
             temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise CaptionFileError(path, "written", error) from error
 

@@ -34,7 +34,7 @@ class CaptionsPage(Page):
     def __init__(self, bench: Workbench) -> None:
         super().__init__(bench)
         self._desk = bench.captions
-        self._index = CaptionIndex(bench.session, bench.library, self)
+        self._index = CaptionIndex(bench.session, bench.library, lambda: not bench.captions.is_saved, self)
         self._model = CaptionListModel(self._index, bench.library, self)
         self._empty_count = -1
         self._build()
