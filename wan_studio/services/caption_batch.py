@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from wan_studio.errors import AppError
@@ -86,7 +87,8 @@ def write_captions(writes: Sequence[CaptionWrite], history: CaptionHistory, what
         return outcome
     # Opening and renaming wait for the system: several at a time.
     with ThreadPoolExecutor(_AT_A_TIME if len(ready) > _FEW else 1) as pool:
-        errors = pool.map(lambda one: _write(one[1], is_durable=len(ready) <= _FEW), ready, chunksize=50)
+        write_one = partial(_write, is_durable=len(ready) <= _FEW)
+        errors = pool.map(write_one, [kept for _, kept in ready])
         for (write, _), error in zip(ready, errors, strict=True):
             if error is None:
                 outcome.written[write.clip_id] = write.text

@@ -85,7 +85,6 @@ class CaptionListPane(QWidget):
         self._selected: list[str] = []
         model.modelAboutToBeReset.connect(self._keep_selection)
         model.modelReset.connect(self._restore_selection)
-        model.dataChanged.connect(self._renew_count)
         # One search for a burst of keys.
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
