@@ -58,10 +58,9 @@ class ClipLibrary(QObject):
         """Clips whose files were not looked at yet."""
         return sum(not facts.is_known for facts in self._facts.values())
 
-    def caption_written(self, clip_id: str, text: str) -> None:
-        """A page changed a clip's caption."""
-        self._facts[clip_id] = replace(self.facts_of(clip_id), caption=text, caption_problem="")
-        self.clip_changed.emit(clip_id)
+    def take_caption(self, clip_id: str, text: str | None, problem: str = "") -> None:
+        """Know a clip's caption, or why it cannot be read; whoever tells this emits `clip_changed` too."""
+        self._facts[clip_id] = replace(self.facts_of(clip_id), caption=text, caption_problem=problem)
 
     def look_again(self) -> None:
         """Read everything anew: files may have changed outside."""

@@ -13,6 +13,7 @@ from trainer.protocol.base_names import is_hub_name
 from trainer.protocol.job import MINIATURE
 from wan_studio.bridge.background import ProgressRelay, run_in_background
 from wan_studio.bridge.calibration_keeper import CalibrationKeeper
+from wan_studio.bridge.caption_desk import CaptionDesk
 from wan_studio.bridge.clip_library import ClipLibrary
 from wan_studio.bridge.fallback_desk import FallbackDesk
 from wan_studio.bridge.hardware_monitor import HardwareMonitor
@@ -65,6 +66,7 @@ class Workbench(QObject):
         self.settings: AppSettings = load_settings()
         self.session = ProjectSession(self)
         self.library = ClipLibrary(self.session, user_cache_folder() / "posters")
+        self.captions = CaptionDesk(self.session, self.library)
         self.runs = RunDesk(self.session)
         self.hardware = HardwareMonitor(_disk_folders(None, None), self)
         self.calibration = CalibrationKeeper(self)
@@ -178,6 +180,7 @@ class Workbench(QObject):
         self.hardware.stop()
         self.rehearsal.leave()
         self.runs.stop_watching()
+        self.captions.save_now()
         self.session.save_now()
 
     def _remember_card(self, card: ManualCard | None) -> None:

@@ -1,12 +1,16 @@
 """Captions: the `.txt` beside a clip. Text files come in many encodings; only safe ones are read."""
 
 import codecs
+import contextlib
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.protocol.wire import write_atomic
 from wan_studio.errors import AppError
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _ENCODING_NAMES = {
     "utf-16-le": "UTF-16",
     "cp932": "Shift JIS (Japanese)",
@@ -27,7 +31,7 @@ class CaptionEncodingError(AppError):
         looks_like = f" It looks like {_ENCODING_NAMES.get(guess, guess)}." if guess else ""
         super().__init__(
             f"The caption {path} is not UTF-8 text.{looks_like}",
-            "Open it in a text editor and save it with the encoding UTF-8.",
+            "Look at it on the Captions page and convert it there, or save it as UTF-8 in a text editor.",
         )
         self.path = path
         self.guess = guess
@@ -69,33 +73,119 @@ def read_caption(path: Path) -> Caption:
     if content is None:
         return Caption("", "utf-8", exists=False)
     text, encoding = _decode(path, content)
-    return Caption(_with_plain_line_ends(text), encoding, exists=True)
+    return Caption(with_plain_line_ends(text), encoding, exists=True)
 
 
 def write_caption(path: Path, text: str) -> None:
-    """Write a caption as UTF-8, atomically; a file that already says this is left as it is, byte for byte.
+    """Write a caption, atomically; a file that already says this is left as it is, byte for byte.
 
-    A changed file keeps its kind of line ends. A file in an unknown encoding is not overwritten.
+    A changed file keeps its encoding and its line ends; a new one is UTF-8. A file in an unknown
+    encoding is not overwritten.
 
     Raises:
         CaptionEncodingError: there is a file whose text cannot be read.
         CaptionFileError: it cannot be written.
     """
-    content = _read_bytes(path)
-    plain = _with_plain_line_ends(text)
+    content = content_of(path)
+    plain = with_plain_line_ends(text)
     if content is None and not plain:
         return
-    line_end = "\n"
-    if content is not None:
-        old, _ = _decode(path, content)
-        if _with_plain_line_ends(old) == plain:
-            return
-        line_end = "\r\n" if "\r\n" in old else "\n"
+    replacing = plain.encode() if content is None else with_text(path, content, plain)
+    if replacing != content:
+        replace_caption(path, replacing)
+
+
+def replace_caption(path: Path, content: bytes, *, is_durable: bool = True) -> None:
+    """Put these bytes in the caption's place, atomically.
+
+    Args:
+        path: The file; a link's target is what the user means, not the link.
+        content: All of it.
+        is_durable: Whether to wait until the disk has it: what is kept elsewhere, too, need not.
+
+    Raises:
+        CaptionFileError: it cannot be written.
+    """
     try:
-        # A link's target is what the user means, not the link.
-        write_atomic(path.resolve(), plain.replace("\n", line_end).encode())
+        target = path.resolve() if path.is_symlink() else path
+        if is_durable:
+            write_atomic(target, content)
+            return
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise CaptionFileError(path, "written", error) from error
+
+
+def with_text(path: Path, content: bytes, text: str) -> bytes:
+    r"""The bytes of a caption after its text was edited: encoding, mark and line ends stay.
+
+    Lines that are the same at the beginning and at the end keep the line ends that they have; others
+    get the file's first kind.
+
+    Args:
+        path: The file, for the error.
+        content: As it stands.
+        text: With line ends as `\n`.
+
+    Raises:
+        CaptionEncodingError: the bytes cannot be read.
+    """
+    old, encoding = _decode(path, content)
+    if with_plain_line_ends(old) == text:
+        return content
+    kinds = _LINE_END.findall(old)
+    lines, old_lines = text.split("\n"), _LINE_END.split(old)
+    ends = [kinds[0] if kinds else "\n"] * (len(lines) - 1)
+    for at in range(min(len(ends), len(kinds))):
+        if lines[at] != old_lines[at]:
+            break
+        ends[at] = kinds[at]
+    for back in range(1, min(len(ends), len(kinds)) + 1):
+        if lines[-back] != old_lines[-back]:
+            break
+        ends[-back] = kinds[-back]
+    joined = "".join(line + end for line, end in zip(lines, [*ends, ""], strict=True))
+    if encoding == "utf-16" and content.startswith(codecs.BOM_UTF16_BE):
+        return codecs.BOM_UTF16_BE + joined.encode("utf-16-be")
+    return (
+        codecs.BOM_UTF16_LE + joined.encode("utf-16-le") if encoding == "utf-16" else joined.encode(encoding)
+    )
+
+
+def text_of(path: Path, content: bytes) -> str:
+    r"""The text of a caption's bytes, line ends as `\n`.
+
+    Raises:
+        CaptionEncodingError: neither UTF-8 nor UTF-16 with its mark.
+    """
+    return with_plain_line_ends(_decode(path, content)[0])
+
+
+def text_as_guessed(content: bytes) -> str:
+    """The text of any bytes, in the encoding that explains them best: for looking at."""
+    for encoding in ("utf-8-sig", _guess_encoding(content)):
+        if encoding:
+            try:
+                return with_plain_line_ends(content.decode(encoding))
+            except UnicodeDecodeError:
+                continue
+    return with_plain_line_ends(content.decode("latin-1"))
+
+
+def content_of(path: Path) -> bytes | None:
+    """A caption's bytes; None without a file.
+
+    Raises:
+        CaptionFileError: it cannot be read.
+    """
+    return _read_bytes(path)
 
 
 def _read_bytes(path: Path) -> bytes | None:
@@ -122,7 +212,8 @@ def _decode(path: Path, content: bytes) -> tuple[str, str]:
     return text, encoding
 
 
-def _with_plain_line_ends(text: str) -> str:
+def with_plain_line_ends(text: str) -> str:
+    r"""The text with every line end as `\n`."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

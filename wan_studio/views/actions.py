@@ -35,6 +35,7 @@ class ActionSpec:
 
 _TRIM = (Step.TRIM,)
 _PLAYERS = (Step.TRIM, Step.RESULTS)
+_CAPTIONS = (Step.CAPTIONS,)
 _CLIPS = (Step.CLIPS, Step.TRIM, Step.CAPTIONS)
 
 ACTIONS: tuple[ActionSpec, ...] = (
@@ -53,8 +54,17 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec("clip.previous", "Previous clip", "Clip", ("Ctrl+Up",), _CLIPS, needs_project=True),
     ActionSpec("clip.reject", "Reject or restore clip", "Clip", ("X",), (Step.CLIPS, Step.TRIM)),
     ActionSpec("clip.remove", "Remove clip from project", "Clip", ("Delete",), (Step.CLIPS,)),
-    ActionSpec("caption.next_empty", "Next clip without caption", "Clip", ("Ctrl+J",), (Step.CAPTIONS,)),
-    ActionSpec("caption.trigger", "Insert [trigger]", "Clip", ("Ctrl+T",), (Step.CAPTIONS,)),
+    ActionSpec("caption.next", "Next clip that needs attention", "Clip", ("Ctrl+J",), _CAPTIONS),
+    ActionSpec("caption.focus", "Go to the caption", "Clip", ("Ctrl+L",), _CAPTIONS),
+    ActionSpec("caption.search", "Search captions", "Clip", ("Ctrl+F",), _CAPTIONS),
+    ActionSpec("caption.replace", "Find and replace", "Clip", ("Ctrl+H",), _CAPTIONS),
+    ActionSpec("caption.trigger", "Insert [trigger]", "Clip", ("Ctrl+T",), _CAPTIONS),
+    ActionSpec(
+        "caption.trigger_all", "Add [trigger] to selected captions", "Clip", ("Ctrl+Shift+T",), _CAPTIONS
+    ),
+    ActionSpec("caption.copy", "Copy caption", "Clip", ("Ctrl+Shift+C",), _CAPTIONS),
+    ActionSpec("caption.paste", "Paste caption into selected clips", "Clip", ("Ctrl+Shift+V",), _CAPTIONS),
+    ActionSpec("caption.history", "Earlier versions of the caption", "Clip", ("Ctrl+Shift+H",), _CAPTIONS),
     ActionSpec("play.toggle", "Play or pause", "Clip", ("Space",), _PLAYERS),
     ActionSpec("play.stop", "Stop", "Clip", ("K",), _PLAYERS),
     ActionSpec("play.back", "Play backward, faster each time", "Clip", ("J",), _PLAYERS),

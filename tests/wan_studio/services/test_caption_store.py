@@ -65,11 +65,22 @@ def test_an_unchanged_caption_keeps_its_bytes(tmp_path):
     assert path.read_bytes() == content
 
 
-def test_a_changed_caption_keeps_its_kind_of_line_ends_and_becomes_plain_utf_8(tmp_path):
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [(b"", "utf-8"), (b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")],
+)
+def test_a_changed_caption_keeps_its_encoding_and_its_line_ends(tmp_path, mark, encoding):
     path = tmp_path / "a.txt"
-    path.write_bytes("one\r\ntwo".encode("utf-16"))
+    path.write_bytes(mark + "one\r\ntwo".encode(encoding))
     write_caption(path, "one\nzwei 猫")
-    assert path.read_bytes() == "one\r\nzwei 猫".encode()
+    assert path.read_bytes() == mark + "one\r\nzwei 猫".encode(encoding)
+
+
+def test_lines_that_were_not_touched_keep_line_ends_of_different_kinds(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"one\r\ntwo\nthree\rfour\n")
+    write_caption(path, "one\n2\n2b\nthree\nfour\n")
+    assert path.read_bytes() == b"one\r\n2\r\n2b\nthree\rfour\n"
 
 
 def test_a_new_caption_is_written_and_an_empty_one_makes_no_file(tmp_path):

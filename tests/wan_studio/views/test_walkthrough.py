@@ -85,7 +85,7 @@ def test_a_caption_is_written_beside_its_clip_shortly_after_typing(qtbot, open_w
     open_window.go_to(Step.CAPTIONS)
     page = open_window.page(Step.CAPTIONS)
     qtbot.waitUntil(lambda: page.editor.toPlainText() == "orbit around the [trigger]")
-    assert page._trains_as.text() == "orbit around the frung"
+    assert page._top.reading.trains_as.text() == "orbit around the frung"
     press(open_window, Qt.Key.Key_J, Qt.KeyboardModifier.ControlModifier)
     qtbot.waitUntil(lambda: page.editor.toPlainText() == "" and not page.editor.isReadOnly())
     QTest.keyClicks(page.editor, "a slow dolly in")
@@ -103,8 +103,8 @@ def test_a_page_that_is_entered_shows_the_clip_that_was_chosen_before(qtbot, ope
         qtbot.wait(30)
         assert open_window.bench.session.clip_id == chosen.id, step
     page = open_window.page(Step.CAPTIONS)
-    assert page._name.whole_text == "c.mp4"
-    assert page._file.whole_text == str(clips_folder / "c.txt")
+    assert page._top.name.whole_text == "c.mp4"
+    assert page._top.file.whole_text == str(clips_folder / "c.txt")
 
 
 def test_letters_typed_into_a_caption_do_not_trim(qtbot, open_window):

@@ -1,0 +1,33 @@
+"""The caption of clips that have none."""
+
+import msgspec
+from PySide6.QtWidgets import QLineEdit, QWidget
+
+from wan_studio.bridge.project_session import ProjectSession
+from wan_studio.undo.edits import edit_project
+from wan_studio.views.widgets import column, label
+
+
+class DefaultCaption(QWidget):
+    """One field, kept in the project."""
+
+    def __init__(self, session: ProjectSession) -> None:
+        super().__init__()
+        self._session = session
+        self._field = QLineEdit()
+        self._field.setAccessibleName("Default caption")
+        self._field.setPlaceholderText("For clips without a caption")
+        self._field.editingFinished.connect(self._on_edited)
+        self.setLayout(column(label("Default caption", "muted"), self._field, gap=4))
+
+    def renew(self) -> None:
+        """Show what the project says, unless it is being edited."""
+        if self._session.is_open and not self._field.hasFocus():
+            self._field.setText(self._session.project.settings.datasets.default_caption)
+            self._field.setCursorPosition(0)
+
+    def _on_edited(self) -> None:
+        project = self._session.project
+        settings = project.settings.with_values({"datasets": {"default_caption": self._field.text().strip()}})
+        changed = msgspec.structs.replace(project, settings=settings)
+        edit_project(self._session, "Change default caption", changed, merge_key="default_caption")
