@@ -43,8 +43,9 @@ class FrameReader:
     is as fast as going on.
     """
 
-    def __init__(self, source: SourceVideo) -> None:
+    def __init__(self, source: SourceVideo, cache_bytes: int = CACHE_BYTES) -> None:
         self._source = source
+        self._cache_limit = cache_bytes
         self._path = Path(source.path)
         self._resources = ExitStack()
         self._reformatter = VideoReformatter()
@@ -65,6 +66,15 @@ class FrameReader:
     @property
     def source(self) -> SourceVideo:
         return self._source
+
+    def is_near(self, frame_index: int) -> bool:
+        """Whether a frame is kept, or a few frames ahead of the last one: it needs no seek."""
+        pts = self._source.frame_pts
+        if not 0 <= frame_index < len(pts):
+            return False
+        nearest = pts[max(0, frame_index - STEP_FRAMES)]
+        is_ahead = self._position is not None and nearest <= self._position < pts[frame_index]
+        return is_ahead or pts[frame_index] in self._cache
 
     def read(self, frame_index: int) -> Picture:
         """The frame at its own size, (source.height, source.width, 3) RGB, upright.
@@ -215,7 +225,7 @@ class FrameReader:
             return
         self._cache[pts] = frame
         self._cache_bytes += _frame_bytes(frame)
-        while self._cache_bytes > CACHE_BYTES and len(self._cache) > 1:
+        while self._cache_bytes > self._cache_limit and len(self._cache) > 1:
             _, dropped = self._cache.popitem(last=False)
             self._cache_bytes -= _frame_bytes(dropped)
 
