@@ -145,7 +145,9 @@ def main() -> None:
         first, end = WINDOW if source.frame_count > WINDOW[1] else (0, source.frame_count)
         inside = [random.randrange(first, end) for _ in range(SCRUBS)]
         anywhere = [random.randrange(source.frame_count) for _ in range(SCRUBS)]
-        print(f"{source.width} x {source.height}, {source.frame_count} frames, {path.stat().st_size >> 20} MiB")
+        print(
+            f"{source.width} x {source.height}, {source.frame_count} frames, {path.stat().st_size >> 20} MiB"
+        )
         told("plain seeking, inside the range", plain_seek(source, inside))
         told("plain seeking, anywhere", plain_seek(source, anywhere))
         watch = Watch(app)

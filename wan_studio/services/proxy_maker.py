@@ -112,9 +112,7 @@ class ProxyMaker:
                 held -= status.st_size
 
 
-def _encode(
-    source: SourceVideo, path: Path, on_progress: Progress, is_cancelled: Callable[[], bool]
-) -> None:
+def _encode(source: SourceVideo, path: Path, on_progress: Progress, is_cancelled: Callable[[], bool]) -> None:
     with FrameReader(source, _READER_BYTES) as reader, av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=30)
         stream.pix_fmt = "yuvj420p"

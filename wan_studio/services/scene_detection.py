@@ -1,5 +1,6 @@
 """Where scenes change: FFmpeg's `scdet` filter on small grey pictures."""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import av
@@ -57,7 +58,7 @@ class SceneDetector:
             graph.add("scdet", "threshold=100"),
             graph.add("buffersink"),
         ]
-        for one, following in zip(parts, parts[1:], strict=False):
+        for one, following in pairwise(parts):
             one.link_to(following)
         graph.configure()
         return graph

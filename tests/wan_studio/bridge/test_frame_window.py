@@ -28,9 +28,7 @@ def wish(source, first, end, size=None, room=QSize(96, 64)):
 
 
 def kept(window, source, size=None):
-    return [
-        frame for frame in range(source.frame_count) if window.picture(source, frame, size) is not None
-    ]
+    return [frame for frame in range(source.frame_count) if window.picture(source, frame, size) is not None]
 
 
 def test_the_range_is_kept_and_each_picture_is_the_frame_asked_for(qtbot, window, source):
@@ -72,7 +70,7 @@ def test_what_does_not_fit_is_left_to_the_decoder(qtbot, request, tmp_path):
 
 
 def test_another_video_forgets_the_first_and_a_moved_range_keeps_what_both_share(qtbot, window, source):
-    window.show(WindowWish(source, tuple(range(0, 10)), 10, None, QSize(96, 64)))
+    window.show(WindowWish(source, tuple(range(10)), 10, None, QSize(96, 64)))
     qtbot.waitUntil(lambda: kept(window, source) == list(range(10)))
     shared = window.picture(source, 7, None)
     window.show(WindowWish(source, tuple(range(5, 15)), 10, None, QSize(96, 64)))

@@ -27,7 +27,10 @@ def project():
         ProjectClip(id=name, source=f"/clips/{name}.mp4", caption_file=f"/clips/{name}.txt") for name in "abc"
     )
     size = BucketSize(width=64, height=64)
-    rows = (SampleRow(prompt="", size=size, clip=0), SampleRow(prompt="", size=size, clip=2))
+    rows = (
+        SampleRow(prompt="", size=size, num_frames=17, clip=0),
+        SampleRow(prompt="", size=size, num_frames=17, clip=2),
+    )
     settings = Settings(sample=SampleSection(rows=rows))
     return Project(name="orbit", clips=clips, settings=settings)
 
@@ -62,9 +65,7 @@ def test_a_range_of_a_range_is_named_by_the_source():
 def test_a_split_keeps_crop_data_set_and_rejection():
     whole = project()
     crop = CropBox(left=0, top=10, width=100, height=80)
-    clip = ProjectClip(
-        id="a", source="/clips/a.mp4", caption_file="/clips/a.txt", crop=crop, rejected=True
-    )
+    clip = ProjectClip(id="a", source="/clips/a.mp4", caption_file="/clips/a.txt", crop=crop, rejected=True)
     split = split_clip(whole.with_clip(clip), clip, [TrimRange(0, 5), TrimRange(5, 9)], ["x1"])
     assert (split.added[0].crop, split.added[0].rejected) == (crop, True)
 

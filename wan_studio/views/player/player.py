@@ -39,7 +39,7 @@ class Strip:
 
 def whole_strip(source: SourceVideo) -> Strip:
     """Every frame of a video at its own time."""
-    starts = tuple(source.seconds_at(frame) for frame in range(source.frame_count))
+    starts = source.frame_starts()
     return Strip(source, tuple(range(source.frame_count)), starts, source.duration_seconds)
 
 
@@ -97,7 +97,7 @@ class FrameSurface(QWidget):
         painter.drawRoundedRect(self.rect(), 8, 8)
         if not self._image.isNull():
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not self._is_pixelated)
-            painter.drawImage(self._image_box(), self._image)
+            painter.drawImage(self.image_box, self._image)
         elif self._message:
             painter.setPen(QColor("#c8ced6"))
             flags = Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap
@@ -107,7 +107,9 @@ class FrameSurface(QWidget):
             painter.setPen(tone("accent"))
             painter.drawRoundedRect(self.rect().adjusted(0, 0, -1, -1), 8, 8)
 
-    def _image_box(self) -> QRect:
+    @property
+    def image_box(self) -> QRect:
+        """Where the picture lies on the surface."""
         size = self._image.size().scaled(self.size(), Qt.AspectRatioMode.KeepAspectRatio)
         box = QRect(0, 0, size.width(), size.height())
         box.moveCenter(self.rect().center())
@@ -183,6 +185,11 @@ class Player(QWidget):
             self._range = (first, end)
             self._settled.start()
 
+    def kept_picture(self, frame: int) -> QImage | None:
+        """The picture of a source frame as it is played, if it is in memory."""
+        strip = self._strip
+        return None if strip is None else self._window.picture(strip.source, frame, strip.trained_size)
+
     def use_proxy(self, source: SourceVideo, proxy: SourceVideo) -> None:
         """Scrub this source on a small copy with the same frames."""
         self._requester.use_proxy(source, proxy)
@@ -220,7 +227,9 @@ class Player(QWidget):
 
     def _fill_window(self) -> None:
         strip = self._strip
-        if strip is None or self._range is None or not self.isVisible() or strip.source.is_image:
+        # A contact sheet may lie over the player, and shows the same pictures.
+        holder = self.parentWidget() or self
+        if strip is None or self._range is None or not holder.isVisible():
             return
         first, end = self._range
         needed = strip.frames[first:end]
