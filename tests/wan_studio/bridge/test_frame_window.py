@@ -22,7 +22,10 @@ def window(qtbot):
     made.stop()
 
 
-def wish(source, first, end, size=None, room=QSize(96, 64)):
+ROOM = QSize(96, 64)
+
+
+def wish(source, first, end, size=None, room=ROOM):
     frames = (*range(first, end), *range(end, source.frame_count))
     return WindowWish(source, frames, end - first, size, room)
 

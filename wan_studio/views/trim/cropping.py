@@ -69,11 +69,15 @@ class Cropping:
             upscale = self._bench.session.project.settings.datasets.allow_upscale
             width = crop.width * source.pixel_aspect
             bucket = bucket_for(width, crop.height, self._resolution, allow_upscale=upscale)
-            self._stage.crop_tools.show_size(crop, bucket)
+            self._stage.show_state(
+                f"{crop.width} × {crop.height} pixels, trains at {bucket.width} × {bucket.height}. "
+                "Arrows move it, + and - resize it, Enter applies it."
+            )
 
     def _on_applied(self, crop: CropBox) -> None:
         source = self._source
         self._stage.show_crop_tools(on=False)
+        self._stage.show_state("")
         if source is not None:
             self._crop = None if crop == source.whole_picture else crop
             self._stage.overlay.show_crop(source, self._crop)

@@ -5,25 +5,22 @@ from pathlib import Path
 
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QWidget
 
-from trainer.protocol.job import TrainedSize
-from wan_studio.bridge.batch_search import BatchKind, BatchSearch
+from wan_studio.bridge.batch_search import BatchKind
 from wan_studio.bridge.workbench import Workbench
-from wan_studio.domain.buckets import trained_size
 from wan_studio.domain.checks import Step
 from wan_studio.domain.clip import SourceVideo, TrimRange
-from wan_studio.domain.clip_motion import neighbouring_cut, scenes_in
+from wan_studio.domain.clip_motion import neighbouring_cut
 from wan_studio.domain.clip_ranges import ranges_of_source, snapped
-from wan_studio.domain.direction_words import names_a_direction
-from wan_studio.domain.frame_sampling import FrameSample, SamplingRule, sample_frames, valid_frame_count
-from wan_studio.domain.project import ProjectClip
+from wan_studio.domain.frame_sampling import valid_frame_count
 from wan_studio.models.clip_list_model import ClipListModel
-from wan_studio.paths import user_cache_folder
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID
-from wan_studio.views.trim.batch_sheet import BatchSheet
+from wan_studio.views.trim.batches import Batches
 from wan_studio.views.trim.cropping import Cropping
 from wan_studio.views.trim.edits import TrimEdits
 from wan_studio.views.trim.panel import TrimPanel
+from wan_studio.views.trim.ranges import Ranges
+from wan_studio.views.trim.shown_clip import flip_note, sample_of, size_of, valid_trim
 from wan_studio.views.trim.stage import TrimStage
 from wan_studio.views.trim.study import ClipStudy
 from wan_studio.views.widgets import EmptyState, button
@@ -47,6 +44,11 @@ class TrimPage(Page):
         bench.session.clip_selected.connect(self._on_clip_selected)
         bench.session.project_changed.connect(self._on_project_changed)
         bench.library.clip_changed.connect(self._on_clip_changed)
+
+    @property
+    def source(self) -> SourceVideo | None:
+        """The video that is shown, once it was looked at."""
+        return self._source
 
     @property
     def trim(self) -> TrimRange:
@@ -83,7 +85,7 @@ class TrimPage(Page):
         self._cropping.cancel()
         self._player.release()
         self._study.stop()
-        self._search.cancel()
+        self._batches.cancel()
 
     def shut_down(self) -> None:
         """End the decoders."""
@@ -115,36 +117,12 @@ class TrimPage(Page):
             self._take(snapped(self._source, self._trim), "Snap selection")
 
     def trim_to_motion(self) -> None:
-        """The range that the motion suggests."""
-        if self._study.suggestion is not None:
-            self._take(self._study.suggestion.trim, "Trim to motion")
-            self._seek(self._trim.start_frame)
+        """The range that the motion suggests, as soon as it is known."""
+        self._study.want_suggestion()
 
-    def split(self) -> None:
-        """Two clips: up to the frame on screen, and from it on."""
-        frame, trim = self._player.source_frame, self._trim
-        if trim.start_frame < frame < trim.end_frame:
-            self._split([TrimRange(trim.start_frame, frame), TrimRange(frame, trim.end_frame)], "Split clip")
-        else:
-            self._stage.tools.show_state("Put the playhead inside the range to split it there.")
-
-    def split_at_cuts(self) -> None:
-        """A clip for each scene of the range."""
-        scenes = scenes_in(self._trim, self._stage.timeline.content.cuts)
-        if len(scenes) > 1:
-            self._split(
-                list(scenes), f"Split at {len(scenes) - 1} cuts" if len(scenes) > 2 else "Split at cut"
-            )
-        else:
-            self._stage.tools.show_state("There is no cut inside the range.")
-
-    def add_range(self) -> None:
-        """A further clip of the same video, from the frame on screen, as long as what trains."""
-        source, frame = self._source, self._player.source_frame
-        if source is not None and not source.is_image:
-            wanted = valid_frame_count(self.session.project.settings.datasets.num_frames)
-            added = snapped(source, TrimRange(frame, source.frame_count), wanted)
-            self._split([self._trim, added], "Add range")
+    def _on_suggested(self, trim: TrimRange) -> None:
+        self._take(trim, "Trim to motion")
+        self._seek(self._trim.start_frame)
 
     def show_training_view(self, *, on: bool) -> None:
         """Switch between the source and exactly what trains."""
@@ -159,16 +137,9 @@ class TrimPage(Page):
 
     def start_batch(self, kind: BatchKind) -> None:
         """Look for what a batch would change, and show it before it does."""
-        library = self.bench.library
-        clips = [
-            (clip, source)
-            for clip in self.session.project.clips
-            if not clip.rejected and (source := library.source_of(clip.id)) is not None
-        ]
         self._player.playback.stop()
-        self._batch.show_searching(kind, len(clips))
+        self._batches.start(kind)
         self._stack.setCurrentIndex(_BATCH)
-        self._search.start(kind, clips)
 
     def _build(self) -> None:
         self._stage = TrimStage()
@@ -177,8 +148,8 @@ class TrimPage(Page):
         self._panel = TrimPanel(self._model)
         self._cropping = Cropping(self.bench, self._stage, self._edits)
         self._study = ClipStudy(self.bench, self._stage)
-        self._search = BatchSearch(user_cache_folder(), self)
-        self._batch = BatchSheet()
+        self._ranges = Ranges(self.session, self, self._stage, self._edits)
+        self._batches = Batches(self.bench, self._edits, lambda: self._stack.setCurrentIndex(_BODY))
         body = QWidget()
         layout = QHBoxLayout(body)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -192,7 +163,7 @@ class TrimPage(Page):
             button("Go to clips", lambda: self.step_wanted.emit(Step.CLIPS)),
         )
         self._stack = QStackedWidget()
-        for part in (empty, body, self._batch):
+        for part in (empty, body, self._batches.sheet):
             self._stack.addWidget(part)
         self.add(self._stack, 1)
         self._handlers = self._make_handlers()
@@ -215,12 +186,12 @@ class TrimPage(Page):
             "trim.motion": self.trim_to_motion,
             "trim.previous_cut": lambda: self._to_cut(-1),
             "trim.next_cut": lambda: self._to_cut(1),
-            "trim.split": self.split,
-            "trim.split_at_cuts": self.split_at_cuts,
-            "trim.add_range": self.add_range,
+            "trim.split": self._ranges.split,
+            "trim.split_at_cuts": self._ranges.split_at_cuts,
+            "trim.add_range": self._ranges.add,
             "trim.crop": self._cropping.toggle,
-            "trim.copy": self._copy,
-            "trim.paste": self._paste,
+            "trim.copy": self._ranges.copy,
+            "trim.paste": lambda: self._ranges.paste(self._panel.selected_ids),
             "trim.still_ends": lambda: self.start_batch("still ends"),
             "trim.bars": lambda: self.start_batch("black bars"),
             "trim.stop_work": self._study.cancel_work,
@@ -234,11 +205,13 @@ class TrimPage(Page):
     def _connect(self) -> None:
         stage, panel = self._stage, self._panel
         stage.view_wanted.connect(lambda view: self.show_training_view(on=view == "training"))
+        stage.place_changed.connect(panel.show_place)
         stage.sheet_wanted.connect(lambda on: self.show_contact_sheet(on=on))
         stage.tools.action_wanted.connect(self._run)
         stage.timeline.seek_wanted.connect(self._seek)
         stage.timeline.trim_dragged.connect(self._on_trim_dragged)
         stage.timeline.trim_chosen.connect(lambda trim: self._take(trim, "Trim"))
+        self._study.suggested.connect(self._on_suggested)
         panel.action_wanted.connect(self._run)
         panel.clip_chosen.connect(self.session.select_clip)
         panel.sampling_chosen.connect(
@@ -247,18 +220,13 @@ class TrimPage(Page):
         panel.flip_chosen.connect(
             lambda way, on: self._edits.change_datasets("Change mirrored copies", {f"flip_{way}": on})
         )
-        self._search.progressed.connect(self._batch.show_progress)
-        self._search.found.connect(self._batch.show_changes)
-        self._search.failed.connect(self._on_search_failed)
-        self._batch.closed.connect(self._end_batch)
-        self._batch.applied.connect(self._on_batch_applied)
 
     def _run(self, name: str) -> None:
         self._handlers[name]()
 
     def _on_clip_selected(self, clip_id: str) -> None:
         has_clips = self.session.is_open and bool(self.session.project.clips)
-        self._search.cancel()
+        self._batches.cancel()
         self._stack.setCurrentIndex(_BODY if has_clips else _EMPTY)
         self.primary_changed.emit()
         if has_clips and self.isVisible():
@@ -274,7 +242,7 @@ class TrimPage(Page):
             self._panel.clear()
             self._study.show(None, TrimRange(0, 1))
             return
-        self._trim = _valid_trim(clip, self._source)
+        self._trim = valid_trim(clip, self._source)
         self._renew_view(self._trim.start_frame, training=self._stage.shows_training)
         self._cropping.show_clip(self._source, clip.crop)
         self._renew_readout()
@@ -285,7 +253,9 @@ class TrimPage(Page):
         if source is None:
             return
         if training:
-            self._stage.show_trained(source, self._sample(source), self._trained_size(source), frame)
+            project = self.session.project
+            size = size_of(project, self.session.clip, source)
+            self._stage.show_trained(source, sample_of(project, source, self._trim), size, frame)
         else:
             self._stage.show_source(source, self._trim, frame)
 
@@ -294,7 +264,7 @@ class TrimPage(Page):
         if source is None or clip is None:
             return
         project = self.session.project
-        sample, datasets = self._sample(source), project.settings.datasets
+        sample, datasets = sample_of(project, source, self._trim), project.settings.datasets
         others = tuple(
             other.trim or source.whole_range
             for other in ranges_of_source(project, clip)
@@ -302,31 +272,11 @@ class TrimPage(Page):
         )
         self._timeline.show_clip(source, self._trim, sample, others)
         self._study.show(source, self._trim, within_range=bool(others))
-        across, down = datasets.flip_horizontal, datasets.flip_vertical
-        self._panel.show_range(
-            source, self._trim, sample, self._trained_size(source), self._flip_note(clip, across, down)
+        note = flip_note(project, self.bench.library.facts_of(clip.id).caption or "")
+        self._panel.show_range(source, self._trim, sample, size_of(project, clip, source), note)
+        self._panel.show_settings(
+            datasets.sampling, across=datasets.flip_horizontal, upside_down=datasets.flip_vertical
         )
-        self._panel.show_settings(datasets.sampling, across=across, upside_down=down)
-
-    def _flip_note(self, clip: ProjectClip, across: bool, down: bool) -> str:  # noqa: FBT001 - two facts
-        caption = self.bench.library.facts_of(clip.id).caption or ""
-        ways = [way for way, on in (("horizontal", across), ("vertical", down)) if on]
-        if any(names_a_direction(caption, way) for way in ways):  # type: ignore[arg-type]
-            return "Its caption names a direction: it is turned round in the mirrored copy."
-        if ways and self.session.project.goal == "motion":
-            return "Mirrored copies teach a motion in both directions."
-        return ""
-
-    def _sample(self, source: SourceVideo) -> FrameSample:
-        datasets = self.session.project.settings.datasets
-        rule: SamplingRule = datasets.sampling
-        return sample_frames(source, self._trim, datasets.num_frames, rule)
-
-    def _trained_size(self, source: SourceVideo) -> TrainedSize:
-        clip, datasets = self.session.clip, self.session.project.settings.datasets
-        crop = (clip.crop if clip is not None else None) or source.whole_picture
-        resolution = max(datasets.resolutions)
-        return trained_size(crop, source.pixel_aspect, resolution, allow_upscale=datasets.allow_upscale)
 
     def _seek(self, frame: int) -> None:
         self._stage.seek(frame)
@@ -367,41 +317,11 @@ class TrimPage(Page):
         if self._source is not None and start >= 0 and end <= self._source.frame_count:
             self._set_trim(start, end, "Move selection", f"nudge {self.session.clip_id}")
 
-    def _split(self, ranges: list[TrimRange], what: str) -> None:
-        self._edits.split(ranges, what)
-        self._stage.loop(self._trim)
-
-    def _copy(self) -> None:
-        if self._source is not None:
-            self._edits.copy(self._source)
-            self._stage.tools.show_state(
-                "Trim and crop are copied; Ctrl+Alt+V gives them to the chosen clips."
-            )
-
-    def _paste(self) -> None:
-        if not self._edits.can_paste:
-            self._stage.tools.show_state("Copy a trim and crop first, with Ctrl+Alt+C.")
-            return
-        ids = self._panel.selected_ids
-        self._edits.paste(ids if self.session.clip_id in ids else [self.session.clip_id])
-
-    def _end_batch(self) -> None:
-        self._search.cancel()
-        self._stack.setCurrentIndex(_BODY)
-
-    def _on_batch_applied(self, what: str, clips: list[ProjectClip]) -> None:
-        self._end_batch()
-        self._edits.replace_clips(what, clips)
-
-    def _on_search_failed(self, error: Exception) -> None:
-        self._end_batch()
-        self.bench.error_happened.emit(error)
-
     def _on_project_changed(self) -> None:
         clip = self.session.clip if self.session.is_open else None
         if self._source is None or clip is None or not self.isVisible():
             return
-        trim = _valid_trim(clip, self._source)
+        trim = valid_trim(clip, self._source)
         if trim != self._trim:
             self._trim = trim
             self._stage.loop(trim)
@@ -420,14 +340,6 @@ class TrimPage(Page):
     def _has_next(self) -> bool:
         clips = [clip for clip in self.session.project.clips if not clip.rejected]
         return bool(clips) and clips[-1].id != self.session.clip_id
-
-
-def _valid_trim(clip: ProjectClip, source: SourceVideo) -> TrimRange:
-    """The clip's range, as far as the file still has it."""
-    trim = clip.trim or source.whole_range
-    if trim.start_frame >= source.frame_count:
-        return source.whole_range
-    return TrimRange(trim.start_frame, min(trim.end_frame, source.frame_count))
 
 
 def make_page(bench: Workbench) -> Page:

@@ -97,6 +97,11 @@ class TrimPanel(QFrame):
                 self._model.index(at), QItemSelectionModel.SelectionFlag.ClearAndSelect
             )
 
+    def show_place(self, when: str, which: str) -> None:
+        """Say which frame is on screen."""
+        self._points["Now"][0].setText(when)
+        self._points["Now"][1].setText(which)
+
     def clear(self) -> None:
         """There is nothing to say."""
         for when, which in self._points.values():
@@ -148,7 +153,7 @@ class TrimPanel(QFrame):
         points.setVerticalSpacing(2)
         points.setColumnStretch(2, 1)
         self._points: dict[str, tuple[QLabel, QLabel]] = {}
-        for at, name in enumerate(("In", "Out", "Length")):
+        for at, name in enumerate(("Now", "In", "Out", "Length")):
             when, which = label(""), label("", "muted")
             for place, part in enumerate((label(name, "muted"), when, which)):
                 part.setFont(numeric_font())

@@ -11,7 +11,7 @@ from wan_studio.domain.frame_sampling import MODEL_FRAMES_PER_SECOND, FrameSampl
 from wan_studio.views.actions import tip_with_key
 from wan_studio.views.player.player import Player, Strip, whole_strip
 from wan_studio.views.player.transport import Transport
-from wan_studio.views.theme import GRID, numeric_font
+from wan_studio.views.theme import GRID
 from wan_studio.views.trim.contact_sheet import ContactSheet
 from wan_studio.views.trim.crop_box import CropOverlay
 from wan_studio.views.trim.timeline import Timeline
@@ -24,10 +24,12 @@ class TrimStage(QWidget):
     """The source, or exactly what trains of it.
 
     Signals:
+        place_changed: Another frame is on screen. args: its time, its number, both in words
         view_wanted: The other view is to be shown. arg: "source" or "training"
         sheet_wanted: The contact sheet is to be shown, or not. arg: bool
     """
 
+    place_changed = Signal(str, str)
     view_wanted = Signal(str)
     sheet_wanted = Signal(bool)
 
@@ -42,8 +44,7 @@ class TrimStage(QWidget):
         self.tools = TrimTools()
         self.crop_tools = CropTools()
         self._transport = Transport(self.player)
-        self._where = ElidedLabel("", "muted")
-        self._where.setFont(numeric_font())
+        self._state = ElidedLabel("", "muted")
         self._picture = QStackedWidget()
         self._picture.addWidget(self.player)
         self._picture.addWidget(self.sheet)
@@ -58,6 +59,7 @@ class TrimStage(QWidget):
         layout.addWidget(self._picture, 1)
         layout.addLayout(self._build_bar())
         layout.addWidget(self.timeline)
+        layout.addWidget(self._state)
         layout.addWidget(self._bars)
         self.player.position_changed.connect(self._on_position_changed)
         self.sheet.position_chosen.connect(self.player.playback.seek)
@@ -87,7 +89,7 @@ class TrimStage(QWidget):
         self.player.show_strip(None, message=message)
         self.overlay.show_crop(None, None)
         self.timeline.show_clip(None, TrimRange(0, 1), None)
-        self._where.set_text("")
+        self.place_changed.emit("", "")
 
     def show_source(self, source: SourceVideo, trim: TrimRange, frame: int) -> None:
         """Every frame of the source, looping in the range."""
@@ -127,6 +129,16 @@ class TrimStage(QWidget):
             position = max((at for at, shown in enumerate(strip.frames) if shown <= frame), default=0)
         self.player.playback.step(position - self.player.playback.position)
 
+    @property
+    def state(self) -> str:
+        """What is said under the timeline."""
+        return self._state.whole_text
+
+    def show_state(self, text: str, *, can_stop: bool = False) -> None:
+        """Say how work in the background stands, or why a key does nothing now."""
+        self._state.set_text(text)
+        self.tools.show_stop(on=can_stop)
+
     def show_crop_tools(self, *, on: bool) -> None:
         """Show the bar of the crop, or that of the range."""
         self._bars.setCurrentIndex(1 if on else 0)
@@ -142,11 +154,7 @@ class TrimStage(QWidget):
             tip_with_key("trim.sheet"), "grid-four", lambda: self.sheet_wanted.emit(not self.shows_sheet)
         )
         self._sheet_button.setCheckable(True)
-        layout = row(
-            self._transport, self._where, self._sheet_button, self._source_button, self._training_button
-        )
-        layout.setStretch(1, 1)
-        return layout
+        return row(self._transport, None, self._sheet_button, self._source_button, self._training_button)
 
     def _show_view(self, *, training: bool) -> None:
         self._shows_training = training
@@ -169,10 +177,8 @@ class TrimStage(QWidget):
             return
         frame = self.player.source_frame
         self.timeline.set_frame(frame)
+        seconds = time_code(self._source.seconds_at(frame))
         if self._shows_training:
-            place = f"trained frame {position + 1} of {self.player.playback.count}   (source {frame})"
+            self.place_changed.emit(seconds, f"{position + 1} of {self.player.playback.count} trained")
         else:
-            place = (
-                f"{time_code(self._source.seconds_at(frame))}   frame {frame} of {self._source.frame_count}"
-            )
-        self._where.set_text(place)
+            self.place_changed.emit(seconds, f"frame {frame}")

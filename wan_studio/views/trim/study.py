@@ -1,6 +1,6 @@
 """What is worked out about the clip that is looked at, and how that is shown."""
 
-from PySide6.QtCore import QObject, QTimer
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from wan_studio.bridge.background import run_in_background
 from wan_studio.bridge.clip_studies import ClipStudies
@@ -17,7 +17,13 @@ _WORDS = {"motion": "Looking for motion and cuts", "proxy": "Making a proxy for 
 
 
 class ClipStudy(QObject):
-    """Motion, cuts, filmstrip and proxy of one clip at a time; work on others ends."""
+    """Motion, cuts, filmstrip and proxy of one clip at a time; work on others ends.
+
+    Signals:
+        suggested: The suggestion that was wanted is known. arg: TrimRange
+    """
+
+    suggested = Signal(object)
 
     def __init__(self, bench: Workbench, stage: TrimStage) -> None:
         super().__init__(stage)
@@ -28,6 +34,8 @@ class ClipStudy(QObject):
         self._within_range = False
         self._suggestion: TrimSuggestion | None = None
         self._asked: object = None
+        self._is_known = False
+        self._is_wanted = False
         self._studies = ClipStudies(user_cache_folder(), self)
         self._begin = QTimer(self)
         self._begin.setSingleShot(True)
@@ -39,10 +47,17 @@ class ClipStudy(QObject):
         self._studies.ended.connect(self._on_ended)
         stage.player.found_slow.connect(self._on_found_slow)
 
-    @property
-    def suggestion(self) -> TrimSuggestion | None:
-        """The range that the motion suggests, once it is known."""
-        return self._suggestion
+    def want_suggestion(self) -> None:
+        """Tell the range that the motion suggests, once it is known."""
+        if self._source is None:
+            return
+        if self._is_known:
+            self._tell_suggestion(self._source)
+            return
+        self._is_wanted = True
+        self._stage.show_state("Looking for motion; the range follows as soon as it is known.")
+        self._begin.stop()
+        self._studies.analyse(self._source)
 
     def show(self, source: SourceVideo | None, trim: TrimRange, *, within_range: bool = False) -> None:
         """Look at this range of a video; suggest a part of the range, or of the whole video."""
@@ -50,8 +65,9 @@ class ClipStudy(QObject):
         if source != self._source:
             self._source = source
             self._suggestion, self._asked = None, None
+            self._is_known = self._is_wanted = False
             self._studies.cancel(but=source)
-            self._stage.tools.show_state("")
+            self._stage.show_state("")
             self._stage.tools.show_suggestion("")
             self._begin.stop()
             if source is not None:
@@ -71,7 +87,7 @@ class ClipStudy(QObject):
     def cancel_work(self) -> None:
         """End what is shown as under way."""
         self._studies.cancel()
-        self._stage.tools.show_state("")
+        self._stage.show_state("")
 
     def _on_begin(self) -> None:
         if self._source is not None:
@@ -89,16 +105,16 @@ class ClipStudy(QObject):
     def _on_proxy_made(self, source: SourceVideo, proxy: SourceVideo) -> None:
         self._stage.player.use_proxy(source, proxy)
         if source == self._source:
-            self._stage.tools.show_state("Scrubs on a proxy; trains from the source.")
+            self._stage.show_state("Scrubs on a proxy; trains from the source.")
 
     def _on_progressed(self, source: SourceVideo, what: str, done: int, count: int) -> None:
         if source == self._source and what in _WORDS:
-            self._stage.tools.show_state(f"{_WORDS[what]}: {100 * done // max(count, 1)} %", can_stop=True)
+            self._stage.show_state(f"{_WORDS[what]}: {100 * done // max(count, 1)} %", can_stop=True)
 
     def _on_ended(self, source: SourceVideo, what: str) -> None:
         if source == self._source and what in _WORDS:
             has_proxy = self._studies.proxy_of(source) is not None
-            self._stage.tools.show_state("Scrubs on a proxy; trains from the source." if has_proxy else "")
+            self._stage.show_state("Scrubs on a proxy; trains from the source." if has_proxy else "")
 
     def _renew_suggestion(self) -> None:
         source = self._source
@@ -111,14 +127,25 @@ class ClipStudy(QObject):
         if asked == self._asked:
             return
         self._asked = asked
+        self._is_known = False
 
         def on_done(found: TrimSuggestion | None) -> None:
             if source == self._source and asked == self._asked:
-                self._suggestion = found
+                self._suggestion, self._is_known = found, True
                 self._stage.timeline.show_suggestion(found.trim if found is not None else None)
                 self._stage.tools.show_suggestion(_in_words(source, found))
+                if self._is_wanted:
+                    self._tell_suggestion(source)
 
         run_in_background(lambda: motion_range(source, analysis.motion, within, frames), on_done, urgent=True)
+
+    def _tell_suggestion(self, source: SourceVideo) -> None:
+        self._is_wanted = False
+        if self._suggestion is None:
+            self._stage.show_state(_in_words(source, None))
+        else:
+            self._stage.show_state("")
+            self.suggested.emit(self._suggestion.trim)
 
 
 def _in_words(source: SourceVideo, found: TrimSuggestion | None) -> str:

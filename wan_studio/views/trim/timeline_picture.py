@@ -15,7 +15,7 @@ MARGIN = 12
 TRACK_TOP = 26
 TRACK_HEIGHT = 44
 MOTION_HEIGHT = 26
-HEIGHT = TRACK_TOP + TRACK_HEIGHT + MOTION_HEIGHT + 22
+HEIGHT = TRACK_TOP + TRACK_HEIGHT + MOTION_HEIGHT + 12
 HANDLE_WIDTH = 8
 
 _RULER_STEPS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
@@ -125,7 +125,7 @@ def _paint_ruler(painter: QPainter, content: TimelineContent, scale: Scale) -> N
     step = next((one for one in _RULER_STEPS if scale.length / one <= room), 600)
     painter.setFont(numeric_font(9))
     painter.setPen(tone("muted"))
-    at = np.ceil((scale.start - 1e-6) / step) * step
+    at = max(0.0, float(np.ceil((scale.start - 1e-6) / step)) * step)
     end = min(scale.start + scale.length, content.duration)
     while at <= end + 1e-6:
         x = scale.x_of(at)

@@ -6,12 +6,11 @@ from PySide6.QtCore import Signal
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QComboBox, QMenu, QWidget
 
-from trainer.protocol.job import BucketSize, CropBox
 from wan_studio.domain.crop_aspects import CropAspect
 from wan_studio.views.actions import ACTIONS, tip_with_key
-from wan_studio.views.theme import numeric_font
-from wan_studio.views.widgets import ElidedLabel, button, label, row, tool_button
+from wan_studio.views.widgets import button, row, tool_button
 
+_CHOICE_WIDTH = 176
 _MENU = (
     "trim.snap",
     "trim.split_at_cuts",
@@ -26,7 +25,7 @@ _MENU = (
 
 
 class TrimTools(QWidget):
-    """Buttons for actions of the table, the state of the background work, and the zoom.
+    """Buttons for actions of the table, the end of work in the background, and the zoom.
 
     Signals:
         action_wanted: A button was pressed. arg: the action's name
@@ -47,7 +46,6 @@ class TrimTools(QWidget):
         self._motion = made[0]
         more = button("More")
         more.setMenu(self._build_menu())
-        self._state = ElidedLabel("", "muted")
         self._stop = tool_button("Stop this work", "x", partial(self.action_wanted.emit, "trim.stop_work"))
         self._stop.hide()
         zoom = [
@@ -58,19 +56,11 @@ class TrimTools(QWidget):
                 ("trim.zoom_in", "magnifying-glass-plus"),
             )
         ]
-        layout = row(*made, more, self._state, self._stop, *zoom)
-        layout.setStretch(layout.indexOf(self._state), 1)
-        self.setLayout(layout)
+        self.setLayout(row(*made, more, None, self._stop, *zoom))
 
-    @property
-    def state(self) -> str:
-        """What is said about work in the background."""
-        return self._state.whole_text
-
-    def show_state(self, text: str, *, can_stop: bool = False) -> None:
-        """Say how work in the background stands."""
-        self._state.set_text(text)
-        self._stop.setVisible(can_stop)
+    def show_stop(self, *, on: bool) -> None:
+        """Offer to end the work in the background."""
+        self._stop.setVisible(on)
 
     def show_suggestion(self, text: str) -> None:
         """Say what trimming to the motion would give; empty where there is nothing to suggest."""
@@ -113,14 +103,12 @@ class CropTools(QWidget):
         self._choice = QComboBox()
         self._choice.setAccessibleName("Aspect of the crop")
         self._choice.activated.connect(lambda at: self.aspect_chosen.emit(self._aspects[at]))
-        self._size = label("", "muted")
-        self._size.setFont(numeric_font())
+        self._choice.setMinimumWidth(_CHOICE_WIDTH)
         self.setLayout(
             row(
                 self._choice,
                 button("Find black bars", self.bars_wanted.emit),
                 button("Whole picture", self.whole_wanted.emit, role="link"),
-                self._size,
                 None,
                 button("Cancel", self.cancel_wanted.emit, tip="Leave it as it was (Esc)"),
                 button("Apply", self.apply_wanted.emit, role="primary", tip="Take this crop (Enter)"),
@@ -132,7 +120,3 @@ class CropTools(QWidget):
         self._aspects = aspects
         self._choice.clear()
         self._choice.addItems([aspect.name for aspect in aspects])
-
-    def show_size(self, crop: CropBox, bucket: BucketSize) -> None:
-        """Say what the box gives."""
-        self._size.setText(f"{crop.width} × {crop.height}, trains at {bucket.width} × {bucket.height}")
