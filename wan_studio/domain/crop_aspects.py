@@ -79,10 +79,8 @@ def dragged_crop(
     """
     anchor_x = min(max(anchor[0], whole.left), whole.left + whole.width)
     anchor_y = min(max(anchor[1], whole.top), whole.top + whole.height)
-    goes_right = corner[0] > anchor_x if corner[0] != anchor_x else anchor_x < whole.left + whole.width / 2
-    goes_down = corner[1] > anchor_y if corner[1] != anchor_y else anchor_y < whole.top + whole.height / 2
-    room_x = whole.left + whole.width - anchor_x if goes_right else anchor_x - whole.left
-    room_y = whole.top + whole.height - anchor_y if goes_down else anchor_y - whole.top
+    goes_right, room_x = _direction(anchor_x - whole.left, corner[0] - anchor_x, whole.width)
+    goes_down, room_y = _direction(anchor_y - whole.top, corner[1] - anchor_y, whole.height)
     smallest_x, smallest_y = min(SMALLEST_SIDE, room_x), min(SMALLEST_SIDE, room_y)
     width = min(max(abs(corner[0] - anchor_x), smallest_x), room_x)
     height = min(max(abs(corner[1] - anchor_y), smallest_y), room_y)
@@ -99,3 +97,15 @@ def dragged_crop(
         width=max(1, min(round(width), whole.left + whole.width - left)),
         height=max(1, min(round(height), whole.top + whole.height - top)),
     )
+
+
+def _direction(before: float, wished: float, length: float) -> tuple[bool, float]:
+    """Whether the box lies after its fixed corner along one side, and how much room there is.
+
+    It lies where the hand is, unless there is no room for the smallest box.
+    """
+    after = length - before
+    is_after = wished > 0 or (wished == 0 and after > before)
+    if (after if is_after else before) < min(SMALLEST_SIDE, length / 2):
+        is_after = not is_after
+    return is_after, after if is_after else before
