@@ -40,7 +40,12 @@ class BatchSearch(QObject):
         wish = Event()
         self._wish = wish
         relay = ProgressRelay(self)
-        relay.progressed.connect(lambda counts: None if wish.is_set() else self.progressed.emit(*counts))
+
+        def on_progress(counts: tuple[int, int]) -> None:
+            if not wish.is_set():
+                self.progressed.emit(*counts)
+
+        relay.progressed.connect(on_progress)
 
         def work() -> "list[ClipChange]":
             from wan_studio.services.batch_trim import black_bars, find_changes, still_ends

@@ -113,7 +113,12 @@ class ClipStudies(QObject):
         job = _Job()
         self._jobs[source, what] = job
         relay = ProgressRelay(self)
-        relay.progressed.connect(lambda counts: self._on_progress(job, source, what, counts))
+
+        def on_progress(counts: tuple[int, int]) -> None:
+            if not job.wish.is_set():
+                self.progressed.emit(source, what, *counts)
+
+        relay.progressed.connect(on_progress)
 
         def finish() -> bool:
             relay.deleteLater()
@@ -133,7 +138,3 @@ class ClipStudies(QObject):
                 self.ended.emit(source, what)
 
         job.task = run_in_background(lambda: work(relay.report, job.wish.is_set), done, failed)
-
-    def _on_progress(self, job: _Job, source: SourceVideo, what: str, counts: tuple[int, int]) -> None:
-        if not job.wish.is_set():
-            self.progressed.emit(source, what, *counts)

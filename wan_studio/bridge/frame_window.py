@@ -40,6 +40,11 @@ class WindowWish:
     display_size: QSize
 
 
+def _lean_reader(source: SourceVideo) -> FrameReader:
+    """It goes forward only, and needs no memory of its own."""
+    return FrameReader(source, _READER_BYTES)
+
+
 class FrameWindow(QThread):
     """Decodes the wished frames once, forward, on a thread of its own; another wish replaces the first.
 
@@ -52,11 +57,11 @@ class FrameWindow(QThread):
     def __init__(
         self,
         parent: QObject | None = None,
-        open_reader: Callable[[SourceVideo], FrameReader] | None = None,
+        open_reader: Callable[[SourceVideo], FrameReader] = _lean_reader,
         limit_bytes: int = WINDOW_BYTES,
     ) -> None:
         super().__init__(parent)
-        self._open_reader = open_reader or (lambda source: FrameReader(source, _READER_BYTES))
+        self._open_reader = open_reader
         self._limit = limit_bytes
         self._changed = Condition()
         self._wish: WindowWish | None = None

@@ -22,13 +22,12 @@ from wan_studio.services.media_probe import (
     pts_of,
 )
 from wan_studio.services.motion_curve import MotionMeter
+from wan_studio.services.progress import Progress, untold
 from wan_studio.services.scene_detection import SceneDetector
 
 STRIP_HEIGHT = 54
 """Pixels of the filmstrip's pictures."""
 MOST_STRIP_PICTURES = 96
-
-Progress = Callable[[int, int], object]
 
 
 class AnalysisCancelledError(AppError):
@@ -72,7 +71,7 @@ class AnalysisCache:
     def analysis(
         self,
         source: SourceVideo,
-        on_progress: Progress = lambda *_: None,
+        on_progress: Progress = untold,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> ClipAnalysis:
         """The analysis, made where it is not there.
@@ -109,7 +108,7 @@ class AnalysisCache:
 
 def analyse(
     source: SourceVideo,
-    on_progress: Progress = lambda *_: None,
+    on_progress: Progress = untold,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> ClipAnalysis:
     """Decode every frame once.

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 from uuid import uuid4
 
 import av
@@ -17,6 +18,7 @@ from wan_studio.domain.clip import SourceVideo
 from wan_studio.errors import AppError
 from wan_studio.services.frame_reader import FrameReader
 from wan_studio.services.media_probe import MEDIA_ERRORS, probe
+from wan_studio.services.progress import Progress, untold
 
 PROXY_HEIGHT = 480
 FOLDER_BYTES = 4 * 1024**3
@@ -26,8 +28,6 @@ _QUALITY = "5"
 """Of MJPEG, 2 (best) to 31."""
 _TICKS = 1000
 _READER_BYTES = 8 * 1024 * 1024
-
-Progress = Callable[[int, int], object]
 
 
 class ProxyError(AppError):
@@ -67,7 +67,7 @@ class ProxyMaker:
     def make(
         self,
         source: SourceVideo,
-        on_progress: Progress = lambda *_: None,
+        on_progress: Progress = untold,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> SourceVideo:
         """The proxy, made where it is not there: 480 pixels high at most, upright, square pixels.
@@ -113,7 +113,8 @@ class ProxyMaker:
 
 
 def _encode(source: SourceVideo, path: Path, on_progress: Progress, is_cancelled: Callable[[], bool]) -> None:
-    with FrameReader(source, _READER_BYTES) as reader, av.open(str(path), "w") as container:
+    # PyAV's types of packets have an unknown parameter, which the strict checker would report at each use.
+    with FrameReader(source, _READER_BYTES) as reader, cast("Any", av.open(str(path), "w")) as container:
         stream = container.add_stream("mjpeg", rate=30)
         stream.pix_fmt = "yuvj420p"
         stream.codec_context.time_base = Fraction(1, _TICKS)

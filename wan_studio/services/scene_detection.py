@@ -3,9 +3,8 @@
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import av
-import av.error
 import numpy as np
+from av.filter import Graph
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ class SceneDetector:
 
     def __init__(self, stream: "VideoStream") -> None:
         self._stream = stream
-        self._graph: av.filter.Graph | None = None
+        self._graph: Graph | None = None
         self._size = (0, 0)
 
     def look_at(self, frame: "VideoFrame") -> tuple[float, GreyPicture]:
@@ -37,14 +36,13 @@ class SceneDetector:
         if self._graph is None or self._size != (frame.width, frame.height):
             self._graph = self._build(frame)
             self._size = (frame.width, frame.height)
-        self._graph.push(frame)
-        small = self._graph.pull()
-        assert not isinstance(small, av.AudioFrame)
+        self._graph.vpush(frame)
+        small = self._graph.vpull()
         score = float(small.metadata.get("lavfi.scd.score", 0.0))
         return score, np.asarray(small.to_ndarray(), np.uint8)
 
-    def _build(self, frame: "VideoFrame") -> av.filter.Graph:
-        graph = av.filter.Graph()
+    def _build(self, frame: "VideoFrame") -> Graph:
+        graph = Graph()
         source = graph.add_buffer(
             width=frame.width,
             height=frame.height,

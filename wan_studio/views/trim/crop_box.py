@@ -225,8 +225,9 @@ class CropOverlay(QWidget):
         self._grip = _Grip.NONE
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        if self.hasFocus() and self._surface.parentWidget() is not None:
-            self._surface.parentWidget().setFocus()
+        player = self._surface.parentWidget()
+        if self.hasFocus() and player is not None:
+            player.setFocus()
         self.update()
 
     def _resize_by(self, pixels: int) -> None:
