@@ -2,7 +2,7 @@
 
     QT_QPA_PLATFORM=offscreen python tests/benchmarks/scrub.py [VIDEO]
 
-Without VIDEO it makes one: 1080p, 20 s at 30 fps, H.264 with a keyframe every 250 frames and two B-frames.
+Without VIDEO it makes one: 1080p, 19 s at 30 fps, H.264 with a keyframe every 250 frames and two B-frames.
 Both ways give a picture of the player's size, of exactly the frame that was asked for.
 """
 
@@ -31,10 +31,10 @@ from wan_studio.views.player.player import Player, whole_strip
 WIDTH, HEIGHT = 960, 540
 WINDOW = (400, 550)
 """150 frames, 5 s: as long a range as is trained on."""
-SCRUBS = 100
+SCRUBS = 60
 
 
-def make_source(path: Path, frames: int = 600) -> Path:
+def make_source(path: Path, frames: int = 560) -> Path:
     """A moving picture with noise: as hard to decode as camera footage."""
     generator = np.random.default_rng(3)
     noise = generator.integers(0, 24, (1080 + 64, 1920 + 128, 3), np.uint8)
@@ -148,8 +148,8 @@ def main() -> None:
         print(
             f"{source.width} x {source.height}, {source.frame_count} frames, {path.stat().st_size >> 20} MiB"
         )
-        told("plain seeking, inside the range", plain_seek(source, inside))
-        told("plain seeking, anywhere", plain_seek(source, anywhere))
+        told("plain seeking, inside the range", plain_seek(source, inside[:25]))
+        told("plain seeking, anywhere", plain_seek(source, anywhere[:25]))
         watch = Watch(app)
         watch.rest(0.5)
         watch.worst_stall = 0.0
@@ -169,7 +169,7 @@ def main() -> None:
         watch.seek(first)
         told("ours: step on without the range in memory", [watch.seek(f) for f in range(first + 1, end)])
         told("ours: step back without it, 20 frames", [watch.seek(f) for f in range(end - 2, end - 22, -1)])
-        told("ours: anywhere, by seeking", [watch.seek(frame) for frame in anywhere])
+        told("ours: anywhere, by seeking", [watch.seek(frame) for frame in anywhere[:25]])
         began = time.perf_counter()
         with ThreadPoolExecutor(1) as pool:
             making = pool.submit(ProxyMaker(Path(folder) / "proxies").make, source)

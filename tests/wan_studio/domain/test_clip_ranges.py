@@ -1,10 +1,12 @@
+from dataclasses import replace
 from fractions import Fraction
 
+import msgspec
 import pytest
 
 from trainer.protocol.job import BucketSize, CropBox, SampleRow, SampleSection
 from wan_studio.domain.clip import SourceVideo, TrimRange
-from wan_studio.domain.clip_ranges import ranges_of_source, snapped, split_clip
+from wan_studio.domain.clip_ranges import copied_cut, ranges_of_source, snapped, split_clip, with_cut
 from wan_studio.domain.frame_sampling import sample_frames
 from wan_studio.domain.project import Project, ProjectClip, Settings
 
@@ -96,3 +98,33 @@ def test_snapping_shortens_to_the_most_frames_that_fit():
 
 def test_the_sources_end_limits_what_snapping_asks_for():
     assert snapped(video(20, 16), TrimRange(10, 12), 41) == TrimRange(10, 20)
+
+
+def test_a_cut_is_carried_over_by_seconds_and_shares_of_the_picture():
+    clip = ProjectClip(
+        id="a",
+        source="/clips/a.mp4",
+        caption_file="/clips/a.txt",
+        trim=TrimRange(25, 75),
+        crop=CropBox(left=64, top=48, width=320, height=240),
+    )
+    cut = copied_cut(video(200, 25), clip)
+    other = msgspec.structs.replace(clip, id="b", trim=None, crop=None)
+    small = replace(video(200, 50), width=320, height=240)
+    taken = with_cut(small, other, cut)
+    assert taken.trim == TrimRange(50, 150)
+    assert taken.crop == CropBox(left=32, top=24, width=160, height=120)
+    assert taken.id == "b"
+
+
+def test_a_cut_reaches_no_further_than_the_file():
+    clip = ProjectClip(id="a", source="/a.mp4", caption_file="/a.txt", trim=TrimRange(100, 200))
+    cut = copied_cut(video(200, 25), clip)
+    assert with_cut(video(130, 25), clip, cut).trim == TrimRange(100, 130)
+    assert with_cut(video(50, 25), clip, cut).trim == TrimRange(49, 50)
+
+
+def test_no_trim_is_copied_as_no_trim():
+    clip = ProjectClip(id="a", source="/a.mp4", caption_file="/a.txt")
+    trimmed = msgspec.structs.replace(clip, trim=TrimRange(3, 9))
+    assert with_cut(video(), trimmed, copied_cut(video(), clip)).trim is None
