@@ -101,7 +101,7 @@ class AnalysisCache:
         return found
 
     def _path(self, source: SourceVideo) -> Path:
-        identity = f"1\0{source.path}\0{source.size_bytes}\0{source.modified_ns}"
+        identity = f"2\0{source.path}\0{source.size_bytes}\0{source.modified_ns}"
         digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
         return self._folder / f"{digest[:32]}.motion"
 

@@ -52,8 +52,10 @@ class SceneDetector:
         parts = [
             source,
             graph.add("scale", f"{GREY_WIDTH}:{GREY_HEIGHT}:flags=area"),
-            graph.add("format", "gray"),
+            # In colour: of YUV the filter sees brightness alone, and scenes may differ in colour only.
+            graph.add("format", "rgb24"),
             graph.add("scdet", "threshold=100"),
+            graph.add("format", "gray"),
             graph.add("buffersink"),
         ]
         for one, following in pairwise(parts):

@@ -35,6 +35,21 @@ def test_a_change_of_scene_is_found_on_its_first_frame(tmp_path):
     assert cuts_of(source, analyse(source).motion) == (30, 55)
 
 
+def test_scenes_that_differ_in_colour_alone_are_told_apart(tmp_path):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        # Of about the same brightness.
+        for colour in ((150, 60, 60), (60, 100, 90)):
+            for _ in range(20):
+                picture = np.full((96, 160, 3), colour, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    source = probe(path)
+    assert cuts_of(source, analyse(source).motion) == (20,)
+
+
 def test_still_ends_are_found_in_a_real_file(tmp_path):
     source = make_scenes(tmp_path / "a.mp4", [(30, 20, 0), (30, 20, 4), (30, 20, 0)])
     found = without_still_ends(source, analyse(source).motion, source.whole_range)

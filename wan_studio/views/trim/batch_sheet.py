@@ -45,6 +45,7 @@ class BatchSheet(QWidget):
         self._table.setAccessibleName("Changes")
         self._table.setRootIsDecorated(False)
         self._table.setUniformRowHeights(True)
+        self._table.setStyleSheet(f"QTreeWidget::item {{ padding: {GRID - 2}px {GRID}px {GRID - 2}px 0; }}")
         self._table.setHeaderLabels(["Clip", "Now", "Then", "Leaves out"])
         header = self._table.header()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)

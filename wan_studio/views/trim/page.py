@@ -63,6 +63,8 @@ class TrimPage(Page):
         """The next clip, and after the last one the captions."""
         if not self.session.is_open or not self.session.project.clips:
             return Primary("Go to clips")
+        if self._stack.currentIndex() == _BATCH:
+            return None
         if self._has_next():
             return Primary("Next clip", hint="Ctrl+Down", icon_name="arrow-right")
         return Primary("Continue to captions", icon_name="arrow-right")
@@ -139,7 +141,11 @@ class TrimPage(Page):
         """Look for what a batch would change, and show it before it does."""
         self._player.playback.stop()
         self._batches.start(kind)
-        self._stack.setCurrentIndex(_BATCH)
+        self._show_part(_BATCH)
+
+    def _show_part(self, part: int) -> None:
+        self._stack.setCurrentIndex(part)
+        self.primary_changed.emit()
 
     def _build(self) -> None:
         self._stage = TrimStage()
@@ -149,7 +155,7 @@ class TrimPage(Page):
         self._cropping = Cropping(self.bench, self._stage, self._edits)
         self._study = ClipStudy(self.bench, self._stage)
         self._ranges = Ranges(self.session, self, self._stage, self._edits)
-        self._batches = Batches(self.bench, self._edits, lambda: self._stack.setCurrentIndex(_BODY))
+        self._batches = Batches(self.bench, self._edits, lambda: self._show_part(_BODY))
         body = QWidget()
         layout = QHBoxLayout(body)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -227,8 +233,7 @@ class TrimPage(Page):
     def _on_clip_selected(self, clip_id: str) -> None:
         has_clips = self.session.is_open and bool(self.session.project.clips)
         self._batches.cancel()
-        self._stack.setCurrentIndex(_BODY if has_clips else _EMPTY)
-        self.primary_changed.emit()
+        self._show_part(_BODY if has_clips else _EMPTY)
         if has_clips and self.isVisible():
             self._load_clip(clip_id)
 
@@ -327,6 +332,7 @@ class TrimPage(Page):
             self._stage.loop(trim)
         if clip.crop != self._cropping.crop:
             self._cropping.show_clip(self._source, clip.crop)
+        self._panel.show_name(Path(clip.source).name, clip.id)
         self._renew_readout()
         if self._stage.shows_training:
             self._renew_view(self._player.source_frame, training=True)

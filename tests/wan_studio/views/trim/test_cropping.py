@@ -155,7 +155,10 @@ def test_still_ends_of_all_clips_are_shown_and_only_the_chosen_ones_are_trimmed(
     assert "at the start" in row.text(3)
     row.setCheckState(0, Qt.CheckState.Unchecked)
     assert sheet._apply.text() == "Apply to 1 clip"
+    # One primary action at a time.
+    assert film_page.primary() is None
     sheet._apply.click()
+    assert film_page.primary() is not None
     first, second = window.bench.session.project.clips
     assert first.trim is None
     assert second.trim.start_frame in range(15, 21)

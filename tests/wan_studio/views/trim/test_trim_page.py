@@ -58,6 +58,7 @@ def test_b_splits_into_two_clips_of_one_file_with_the_same_caption(qtbot, open_w
     qtbot.waitUntil(caption.is_file)
     assert caption.read_text(encoding="utf-8") == "orbit around the [trigger]"
     assert page.trim == TrimRange(0, 15)
+    assert page._panel._where.text() == "Clip 1 of 4"
     assert page._timeline.content.others == (TrimRange(15, 40),)
     press(open_window, Qt.Key.Key_Z, CTRL)
     assert len(clips_of(open_window)) == 3
