@@ -118,10 +118,6 @@ class TrimPage(Page):
         if self._source is not None:
             self._take(snapped(self._source, self._trim), "Snap selection")
 
-    def trim_to_motion(self) -> None:
-        """The range that the motion suggests, as soon as it is known."""
-        self._study.want_suggestion()
-
     def _on_suggested(self, trim: TrimRange) -> None:
         self._take(trim, "Trim to motion")
         self._seek(self._trim.start_frame)
@@ -189,7 +185,7 @@ class TrimPage(Page):
             "trim.nudge_on": lambda: self._nudge(1),
             "trim.fit": self.fit_to_trained_length,
             "trim.snap": self.snap,
-            "trim.motion": self.trim_to_motion,
+            "trim.motion": self._study.want_suggestion,
             "trim.previous_cut": lambda: self._to_cut(-1),
             "trim.next_cut": lambda: self._to_cut(1),
             "trim.split": self._ranges.split,

@@ -94,7 +94,12 @@ class ClipStudy(QObject):
             self._studies.analyse(self._source)
 
     def _on_found_slow(self, source: SourceVideo) -> None:
-        if source == self._source:
+        if source != self._source:
+            return
+        watched = self._bench.runs.watched
+        if watched is not None and watched.is_running:
+            self._stage.show_state("Scrubbing is slow: a proxy is made when the training run is over.")
+        else:
             self._studies.make_proxy(source)
 
     def _on_analysed(self, source: SourceVideo) -> None:
