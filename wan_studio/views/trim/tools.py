@@ -10,7 +10,7 @@ from wan_studio.domain.crop_aspects import CropAspect
 from wan_studio.views.actions import ACTIONS, tip_with_key
 from wan_studio.views.widgets import button, row, tool_button
 
-_CHOICE_WIDTH = 176
+_CHOICE_WIDTH = 152
 _MENU = (
     "trim.snap",
     "trim.split_at_cuts",
@@ -107,7 +107,7 @@ class CropTools(QWidget):
         self.setLayout(
             row(
                 self._choice,
-                button("Find black bars", self.bars_wanted.emit),
+                button("Find bars", self.bars_wanted.emit, tip="Cut off black bars of this clip"),
                 button("Whole picture", self.whole_wanted.emit, role="link"),
                 None,
                 button("Cancel", self.cancel_wanted.emit, tip="Leave it as it was (Esc)"),
