@@ -1,9 +1,14 @@
-"""Frames for scrubbing: decoded on a thread of their own, and only the latest wish counts."""
+"""Frames for scrubbing: decoded on a thread of their own, and only the latest wish counts.
+
+Where a source has a proxy, its small picture of the same frame comes first, and the source's own
+as soon as nothing else is wished for.
+"""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Condition
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +21,11 @@ from wan_studio.errors import AppError
 from wan_studio.services.frame_reader import FrameReader
 
 _log = logging.getLogger(__name__)
+
+SLOW_SECONDS = 0.06
+"""A seek that takes longer than this makes scrubbing lag behind the hand: the source wants a proxy."""
+_REST_SECONDS = 0.12
+"""After a proxy's picture, so long without a further wish, the source's own is decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +48,15 @@ class FrameRequester(QThread):
 
     Signals:
         frame_ready: A frame was decoded. args: FrameRequest, QImage
+        draft_ready: Its picture from the proxy; `frame_ready` follows. args: FrameRequest, QImage
         frame_failed: It could not be. args: FrameRequest, a sentence
+        found_slow: Seeking in this video takes too long for scrubbing. arg: SourceVideo
     """
 
     frame_ready = Signal(object, QImage)
+    draft_ready = Signal(object, QImage)
     frame_failed = Signal(object, str)
+    found_slow = Signal(object)
 
     def __init__(
         self, parent: QObject | None = None, open_reader: Callable[[SourceVideo], FrameReader] = FrameReader
@@ -52,6 +66,14 @@ class FrameRequester(QThread):
         self._wish: FrameRequest | None = None
         self._changed = Condition()
         self._is_ending = False
+        self._proxies: dict[SourceVideo, SourceVideo] = {}
+        self._exact = _Opened(open_reader)
+        self._draft = _Opened(open_reader)
+
+    def use_proxy(self, source: SourceVideo, proxy: SourceVideo) -> None:
+        """Scrub this source on a small copy with the same frames."""
+        with self._changed:
+            self._proxies[source] = proxy
 
     def request(self, wish: FrameRequest) -> None:
         """Ask for a frame; an older wish that has not begun is forgotten."""
@@ -72,27 +94,54 @@ class FrameRequester(QThread):
 
     def run(self) -> None:
         """The thread: keeps the last video open, for the next frame is mostly its neighbour."""
-        reader: FrameReader | None = None
-        opened: SourceVideo | None = None
         while True:
             wish = self._next_wish()
             if wish is None:
                 break
             try:
-                if reader is None or opened != wish.source:
-                    if reader is not None:
-                        reader.close()
-                    reader, opened = None, None
-                    reader = self._open_reader(wish.source)
-                    opened = wish.source
-                image = _image(reader, wish)
+                self._serve(wish)
             except (AppError, OSError, ValueError, IndexError) as error:
                 _log.warning("Frame %s of %s: %s", wish.frame, wish.source.path, error)
                 self.frame_failed.emit(wish, str(error))
-            else:
-                self.frame_ready.emit(wish, image)
-        if reader is not None:
-            reader.close()
+        self._exact.close()
+        self._draft.close()
+
+    def _serve(self, wish: FrameRequest) -> None:
+        began = perf_counter()
+        reader = self._exact.reader(wish.source)
+        was_near = reader.is_near(wish.frame)
+        if not was_near and self._show_draft(wish) and self._is_overtaken():
+            return
+        began = perf_counter() if wish.source in self._proxies else began
+        image = picture_of(reader, wish)
+        self.frame_ready.emit(wish, image)
+        is_seek = not was_near and wish.frame > 0
+        if is_seek and perf_counter() - began > SLOW_SECONDS and wish.source not in self._proxies:
+            self.found_slow.emit(wish.source)
+
+    def _show_draft(self, wish: FrameRequest) -> bool:
+        """Show the proxy's picture, where there is one."""
+        proxy = self._proxies.get(wish.source)
+        if proxy is None or wish.trained_size is not None:
+            return False
+        try:
+            image = picture_of(self._draft.reader(proxy), wish)
+        except (AppError, OSError, ValueError, IndexError) as error:
+            # A cache may be emptied at any time; the source is still there.
+            _log.info("The proxy %s: %s", proxy.path, error)
+            self._draft.close()
+            with self._changed:
+                self._proxies.pop(wish.source, None)
+            return False
+        self.draft_ready.emit(wish, image)
+        return True
+
+    def _is_overtaken(self) -> bool:
+        """Whether another wish comes within the time that a hand rests."""
+        with self._changed:
+            if self._wish is None and not self._is_ending:
+                self._changed.wait(_REST_SECONDS)
+            return self._wish is not None or self._is_ending
 
     def _next_wish(self) -> FrameRequest | None:
         with self._changed:
@@ -102,7 +151,30 @@ class FrameRequester(QThread):
             return None if self._is_ending else wish
 
 
-def _image(reader: FrameReader, wish: FrameRequest) -> QImage:
+class _Opened:
+    """A reader that stays open on the last video."""
+
+    def __init__(self, open_reader: Callable[[SourceVideo], FrameReader]) -> None:
+        self._open_reader = open_reader
+        self._reader: FrameReader | None = None
+        self._source: SourceVideo | None = None
+
+    def reader(self, source: SourceVideo) -> FrameReader:
+        """The reader of this video."""
+        if self._reader is None or self._source != source:
+            self.close()
+            self._reader = self._open_reader(source)
+            self._source = source
+        return self._reader
+
+    def close(self) -> None:
+        """Close the video."""
+        if self._reader is not None:
+            self._reader.close()
+        self._reader, self._source = None, None
+
+
+def picture_of(reader: FrameReader, wish: FrameRequest) -> QImage:
     """The frame as a picture with square pixels, as small as it is shown."""
     smooth = Qt.TransformationMode.SmoothTransformation
     if wish.trained_size is not None:

@@ -16,16 +16,19 @@ class Playback(QObject):
     Signals:
         position_changed: Another position is on screen. arg: int
         speed_changed: It plays, stops or shuttles; 0 is standing still. arg: int
+        looping_changed: Whether it begins again at the end. arg: bool
     """
 
     position_changed = Signal(int)
     speed_changed = Signal(int)
+    looping_changed = Signal(bool)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._starts: tuple[float, ...] = (0.0,)
         self._end = 0.0
         self._loop = (0, 1)
+        self._is_looping = True
         self._position = 0
         self._speed = 0
         self._seconds = 0.0
@@ -73,6 +76,16 @@ class Playback(QObject):
         """Loop inside [first, end) when it plays."""
         first = min(max(first, 0), self.count - 1)
         self._loop = (first, min(max(end, first + 1), self.count))
+
+    @property
+    def is_looping(self) -> bool:
+        """Whether it begins again at the end of the loop; else it stops there."""
+        return self._is_looping
+
+    def toggle_looping(self) -> None:
+        """Begin again at the end, or stop there."""
+        self._is_looping = not self._is_looping
+        self.looping_changed.emit(self._is_looping)
 
     def seek(self, position: int) -> None:
         """Stand at this position; it goes on playing from there if it plays."""
@@ -123,6 +136,10 @@ class Playback(QObject):
         start = self._starts[first]
         stop = self._starts[end] if end < self.count else self._end
         length = max(stop - start, 1e-3)
+        if not start <= self._seconds < stop and not self._is_looping:
+            self.stop()
+            self.seek(end - 1 if self._seconds >= stop else first)
+            return
         if not start <= self._seconds < stop:
             self._seconds = start + (self._seconds - start) % length
         position = self._position_at(self._seconds, first, end)

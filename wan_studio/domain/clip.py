@@ -125,6 +125,11 @@ class SourceVideo:
             return float((self.frame_pts[-1] - self.frame_pts[0]) * self.time_base) + self.last_frame_seconds
         return float((self.frame_pts[frame] - self.frame_pts[0]) * self.time_base)
 
+    def frame_starts(self) -> tuple[float, ...]:
+        """Start of every frame, as `seconds_at` gives it; for long videos much faster than one by one."""
+        first, unit = self.frame_pts[0], float(self.time_base)
+        return tuple([(pts - first) * unit for pts in self.frame_pts])
+
     def frame_at(self, seconds: float) -> int:
         """Index of the frame that is on screen at this time, clamped to the video."""
         # A nanosecond forgives the rounding of seconds that were computed from time stamps.

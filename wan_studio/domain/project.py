@@ -381,6 +381,18 @@ class Project(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         settings = msgspec.structs.replace(self.settings, sample=sample)
         return msgspec.structs.replace(self, clips=kept, settings=settings)
 
+    def with_clips_after(self, clip_id: str, added: Collection["ProjectClip"]) -> "Project":
+        """A copy with clips put behind one; previews go on from the clips that they did."""
+        at = next((place for place, clip in enumerate(self.clips) if clip.id == clip_id), len(self.clips) - 1)
+        clips = (*self.clips[: at + 1], *added, *self.clips[at + 1 :])
+        rows = tuple(
+            msgspec.structs.replace(row, clip=row.clip + len(added)) if row.clip > at else row
+            for row in self.settings.sample.rows
+        )
+        sample = msgspec.structs.replace(self.settings.sample, rows=rows)
+        settings = msgspec.structs.replace(self.settings, sample=sample)
+        return msgspec.structs.replace(self, clips=clips, settings=settings)
+
     def without_dataset(self, name: str) -> "Project":
         """A copy without a further data set and its clips."""
         left = self.without_clips({clip.id for clip in self.clips if clip.dataset == name})

@@ -43,8 +43,9 @@ class FrameReader:
     is as fast as going on.
     """
 
-    def __init__(self, source: SourceVideo) -> None:
+    def __init__(self, source: SourceVideo, cache_bytes: int = CACHE_BYTES) -> None:
         self._source = source
+        self._cache_limit = cache_bytes
         self._path = Path(source.path)
         self._resources = ExitStack()
         self._reformatter = VideoReformatter()
@@ -66,6 +67,15 @@ class FrameReader:
     def source(self) -> SourceVideo:
         return self._source
 
+    def is_near(self, frame_index: int) -> bool:
+        """Whether a frame is kept, or a few frames ahead of the last one: it needs no seek."""
+        pts = self._source.frame_pts
+        if not 0 <= frame_index < len(pts):
+            return False
+        nearest = pts[max(0, frame_index - STEP_FRAMES)]
+        is_ahead = self._position is not None and nearest <= self._position < pts[frame_index]
+        return is_ahead or pts[frame_index] in self._cache
+
     def read(self, frame_index: int) -> Picture:
         """The frame at its own size, (source.height, source.width, 3) RGB, upright.
 
@@ -85,12 +95,7 @@ class FrameReader:
             UnreadableVideoError: the file changed, vanished or is damaged there.
         """
         frame = self._frame(frame_index)
-        shown_width = self._source.width * self._source.pixel_aspect
-        scale = min(1.0, max_width / shown_width, max_height / self._source.height)
-        width = max(1, round(shown_width * scale))
-        height = max(1, round(self._source.height * scale))
-        if self._source.rotation in {90, 270}:
-            width, height = height, width
+        width, height = _decoded_size_within(self._source, max_width, max_height)
         return self._to_upright(frame, width, height)
 
     def close(self) -> None:
@@ -109,20 +114,7 @@ class FrameReader:
 
     def _to_upright(self, frame: "VideoFrame", width: int, height: int) -> Picture:
         """Convert a decoded frame, at the given size before it is turned."""
-        # A file without a tag: players take BT.709 for high definition and BT.601 below.
-        is_untagged = int(frame.colorspace) == _COLOURSPACE_UNSPECIFIED
-        is_hd = frame.width >= 1280 or frame.height > 576
-        picture = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgb24",
-            src_colorspace=Colorspace.ITU709 if is_untagged and is_hd else None,
-            dst_color_range=ColorRange.JPEG,
-            interpolation=_CONVERSION,
-        ).to_ndarray()
-        turned = np.rot90(picture, self._source.rotation // 90)
-        return np.ascontiguousarray(turned, dtype=np.uint8)
+        return _converted(self._source, frame, width, height, self._reformatter)
 
     def _frame(self, frame_index: int) -> "VideoFrame":
         if not 0 <= frame_index < self._source.frame_count:
@@ -215,10 +207,43 @@ class FrameReader:
             return
         self._cache[pts] = frame
         self._cache_bytes += _frame_bytes(frame)
-        while self._cache_bytes > CACHE_BYTES and len(self._cache) > 1:
+        while self._cache_bytes > self._cache_limit and len(self._cache) > 1:
             _, dropped = self._cache.popitem(last=False)
             self._cache_bytes -= _frame_bytes(dropped)
 
 
 def _frame_bytes(frame: "VideoFrame") -> int:
     return sum(plane.buffer_size for plane in frame.planes)
+
+
+def upright_picture(source: SourceVideo, frame: "VideoFrame", max_width: int, max_height: int) -> Picture:
+    """A decoded frame with square pixels, upright, as large as fits into the given size."""
+    width, height = _decoded_size_within(source, max_width, max_height)
+    return _converted(source, frame, width, height, VideoReformatter())
+
+
+def _decoded_size_within(source: SourceVideo, max_width: int, max_height: int) -> tuple[int, int]:
+    """The size, before it is turned, that fits when upright; never enlarged."""
+    shown_width = source.width * source.pixel_aspect
+    scale = min(1.0, max_width / shown_width, max_height / source.height)
+    width, height = max(1, round(shown_width * scale)), max(1, round(source.height * scale))
+    return (height, width) if source.rotation in {90, 270} else (width, height)
+
+
+def _converted(
+    source: SourceVideo, frame: "VideoFrame", width: int, height: int, reformatter: VideoReformatter
+) -> Picture:
+    # A file without a tag: players take BT.709 for high definition and BT.601 below.
+    is_untagged = int(frame.colorspace) == _COLOURSPACE_UNSPECIFIED
+    is_hd = frame.width >= 1280 or frame.height > 576
+    picture = reformatter.reformat(
+        frame,
+        width=width,
+        height=height,
+        format="rgb24",
+        src_colorspace=Colorspace.ITU709 if is_untagged and is_hd else None,
+        dst_color_range=ColorRange.JPEG,
+        interpolation=_CONVERSION,
+    ).to_ndarray()
+    turned = np.rot90(picture, source.rotation // 90)
+    return np.ascontiguousarray(turned, dtype=np.uint8)

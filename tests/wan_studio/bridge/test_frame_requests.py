@@ -9,6 +9,7 @@ from trainer.protocol.job import CropBox, TrainedSize
 from wan_studio.bridge.frame_requests import FrameRequest, FrameRequester
 from wan_studio.services.frame_reader import FrameReader
 from wan_studio.services.media_probe import probe
+from wan_studio.services.proxy_maker import ProxyMaker
 
 pytestmark = pytest.mark.media
 
@@ -73,3 +74,22 @@ def test_a_file_that_vanished_is_a_sentence(qtbot, requester, source, tmp_path):
     with qtbot.waitSignal(requester.frame_failed) as blocker:
         requester.request(wish(source, 3))
     assert "clip.mp4" in blocker.args[1]
+
+
+def test_a_proxys_picture_comes_first_and_the_sources_own_follows(qtbot, requester, source, tmp_path):
+    proxy = ProxyMaker(tmp_path / "proxies").make(source)
+    requester.use_proxy(source, proxy)
+    seen = []
+    requester.draft_ready.connect(lambda asked, image: seen.append(("draft", number_in(pixels_of(image)))))
+    requester.frame_ready.connect(lambda asked, image: seen.append(("exact", number_in(pixels_of(image)))))
+    requester.request(wish(source, 17))
+    qtbot.waitUntil(lambda: seen == [("draft", 17), ("exact", 17)])
+
+
+def test_without_its_proxy_a_source_is_read_itself(qtbot, requester, source, tmp_path):
+    proxy = ProxyMaker(tmp_path / "proxies").make(source)
+    requester.use_proxy(source, proxy)
+    (tmp_path / "proxies" / proxy.name).unlink()
+    with qtbot.waitSignal(requester.frame_ready) as blocker:
+        requester.request(wish(source, 17))
+    assert number_in(pixels_of(blocker.args[1])) == 17

@@ -2,15 +2,21 @@
 
 from dataclasses import dataclass
 
-from PySide6.QtCore import QRect, QSize, Qt, Signal
+from PySide6.QtCore import QRect, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from trainer.protocol.job import TrainedSize
 from wan_studio.bridge.frame_requests import FrameRequest, FrameRequester
+from wan_studio.bridge.frame_window import FrameWindow, WindowWish, fitting_size
 from wan_studio.bridge.playback import Playback
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.views.theme import tone, tones
+
+_SETTLED_MILLISECONDS = 200
+"""So long after the last change of size or range the pictures are decoded anew."""
+_MARGIN_FRAMES = 48
+"""So many frames before the range are kept before those after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class Strip:
 
 def whole_strip(source: SourceVideo) -> Strip:
     """Every frame of a video at its own time."""
-    starts = tuple(source.seconds_at(frame) for frame in range(source.frame_count))
+    starts = source.frame_starts()
     return Strip(source, tuple(range(source.frame_count)), starts, source.duration_seconds)
 
 
@@ -91,7 +97,7 @@ class FrameSurface(QWidget):
         painter.drawRoundedRect(self.rect(), 8, 8)
         if not self._image.isNull():
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not self._is_pixelated)
-            painter.drawImage(self._image_box(), self._image)
+            painter.drawImage(self.image_box, self._image)
         elif self._message:
             painter.setPen(QColor("#c8ced6"))
             flags = Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap
@@ -101,7 +107,9 @@ class FrameSurface(QWidget):
             painter.setPen(tone("accent"))
             painter.drawRoundedRect(self.rect().adjusted(0, 0, -1, -1), 8, 8)
 
-    def _image_box(self) -> QRect:
+    @property
+    def image_box(self) -> QRect:
+        """Where the picture lies on the surface."""
         size = self._image.size().scaled(self.size(), Qt.AspectRatioMode.KeepAspectRatio)
         box = QRect(0, 0, size.width(), size.height())
         box.moveCenter(self.rect().center())
@@ -114,10 +122,14 @@ class Player(QWidget):
     Signals:
         position_changed: Another position of the strip is on screen. arg: int
         frame_shown: The picture of a source frame was drawn. arg: int
+        window_filled: So many frames of the range are kept in memory. args: int, int
+        found_slow: Seeking in this video takes too long for scrubbing. arg: SourceVideo
     """
 
     position_changed = Signal(int)
     frame_shown = Signal(int)
+    window_filled = Signal(int, int)
+    found_slow = Signal(object)
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -127,12 +139,22 @@ class Player(QWidget):
         self.surface.setParent(self)
         self.playback = Playback(self)
         self._requester = FrameRequester(self)
+        self._window = FrameWindow(self)
         self._strip: Strip | None = None
+        self._range: tuple[int, int] | None = None
+        self._is_from_window = False
+        self._settled = QTimer(self)
+        self._settled.setSingleShot(True)
+        self._settled.setInterval(_SETTLED_MILLISECONDS)
+        self._settled.timeout.connect(self._fill_window)
+        self._window.filled.connect(self.window_filled)
+        self._requester.found_slow.connect(self.found_slow)
+        self._requester.draft_ready.connect(self._on_frame_ready)
         self._requester.frame_ready.connect(self._on_frame_ready)
         self._requester.frame_failed.connect(self._on_frame_failed)
         self.playback.position_changed.connect(self._on_position_changed)
         self.surface.clicked.connect(self._on_clicked)
-        self.surface.resized.connect(self.request_frame)
+        self.surface.resized.connect(self._on_resized)
 
     @property
     def strip(self) -> Strip | None:
@@ -149,26 +171,84 @@ class Player(QWidget):
         if strip is None or self._strip is None or strip.source != self._strip.source:
             self.surface.show_message(message)
         self._strip = strip
+        self._range = None
         if strip is None:
+            self._window.show(None)
             self.playback.set_sequence((0.0,), 0.0)
             return
         self.playback.set_sequence(strip.starts, strip.end_seconds, position)
         self.request_frame()
 
+    def keep_range(self, first: int, end: int) -> None:
+        """Keep the pictures of positions [first, end) in memory, and as many after them as fit."""
+        if (first, end) != self._range:
+            self._range = (first, end)
+            self._settled.start()
+
+    def kept_picture(self, frame: int) -> QImage | None:
+        """The picture of a source frame as it is played, if it is in memory."""
+        strip = self._strip
+        return None if strip is None else self._window.picture(strip.source, frame, strip.trained_size)
+
+    def use_proxy(self, source: SourceVideo, proxy: SourceVideo) -> None:
+        """Scrub this source on a small copy with the same frames."""
+        self._requester.use_proxy(source, proxy)
+
     def request_frame(self) -> None:
-        """Ask for the picture of the position on screen."""
-        if self._strip is None or not self.isVisible():
+        """Show the picture of the position on screen, or ask for it."""
+        strip = self._strip
+        if strip is None or not self.isVisible():
             return
-        ratio = self.devicePixelRatioF()
-        size = QSize(round(self.surface.width() * ratio), round(self.surface.height() * ratio))
-        self._requester.request(
-            FrameRequest(self._strip.source, self.source_frame, self._strip.trained_size, size)
-        )
+        frame, room = self.source_frame, self._room()
+        kept = self._window.picture(strip.source, frame, strip.trained_size)
+        self._is_from_window = kept is not None
+        if kept is not None:
+            self._show(frame, kept)
+            if strip.trained_size is not None or kept.width() + 2 >= fitting_size(strip.source, room).width():
+                return
+        self._requester.request(FrameRequest(strip.source, frame, strip.trained_size, room))
 
     def shut_down(self) -> None:
-        """End the decoder thread."""
+        """End the decoder threads."""
         self.playback.stop()
+        self._settled.stop()
         self._requester.stop()
+        self._window.stop()
+
+    def release(self) -> None:
+        """Forget the kept pictures: the page is not looked at."""
+        self._range = None
+        self._settled.stop()
+        self._window.show(None)
+
+    def _room(self) -> QSize:
+        ratio = self.devicePixelRatioF()
+        return QSize(round(self.surface.width() * ratio), round(self.surface.height() * ratio))
+
+    def _fill_window(self) -> None:
+        strip = self._strip
+        # A contact sheet may lie over the player, and shows the same pictures.
+        holder = self.parentWidget() or self
+        if strip is None or self._range is None or not holder.isVisible():
+            return
+        first, end = self._range
+        needed = strip.frames[first:end]
+        # Around the range, too, for the handles are dragged outward: as much as there is room for.
+        before = max(0, first - _MARGIN_FRAMES)
+        around = (*strip.frames[before:first], *strip.frames[end:], *strip.frames[:before])
+        frames = dict.fromkeys((*needed, *around))
+        count = len(dict.fromkeys(needed))
+        self._window.show(WindowWish(strip.source, tuple(frames), count, strip.trained_size, self._room()))
+
+    def _on_resized(self) -> None:
+        if self._range is not None:
+            self._settled.start()
+        self.request_frame()
+
+    def _show(self, frame: int, image: QImage) -> None:
+        assert self._strip is not None
+        self.surface.show_image(image, pixelated=self._strip.trained_size is not None)
+        self.frame_shown.emit(frame)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """The surface fills the player."""
@@ -178,6 +258,8 @@ class Player(QWidget):
     def showEvent(self, event: object) -> None:
         """The picture was not asked for while the page was hidden."""
         del event
+        if self._range is not None:
+            self._settled.start()
         self.request_frame()
 
     def _on_position_changed(self, position: int) -> None:
@@ -190,9 +272,12 @@ class Player(QWidget):
             self.playback.toggle()
 
     def _on_frame_ready(self, wish: FrameRequest, image: QImage) -> None:
-        if self._strip is not None and wish.source == self._strip.source:
-            self.surface.show_image(image, pixelated=wish.trained_size is not None)
-            self.frame_shown.emit(wish.frame)
+        strip = self._strip
+        if strip is None or wish.source != strip.source or wish.trained_size != strip.trained_size:
+            return
+        # Under way when a kept picture of another frame was shown: it would jump back to the old one.
+        if not self._is_from_window or wish.frame == self.source_frame:
+            self._show(wish.frame, image)
 
     def _on_frame_failed(self, wish: FrameRequest, message: str) -> None:
         if self._strip is not None and wish.source == self._strip.source:

@@ -32,7 +32,11 @@ class Transport(QWidget):
             made = self._play if handler is None else tool_button(tip_with_key(name), icon_name, handler)
             made.setToolTip(tip_with_key(name))
             buttons.append(made)
-        self.setLayout(row(*buttons, self._speed, gap=2))
+        self._loop = tool_button(tip_with_key("play.loop"), "repeat", playback.toggle_looping)
+        self._loop.setCheckable(True)
+        self._loop.setChecked(playback.is_looping)
+        playback.looping_changed.connect(self._loop.setChecked)
+        self.setLayout(row(*buttons, self._loop, self._speed, gap=2))
         playback.speed_changed.connect(self._on_speed_changed)
 
     def handlers(self) -> dict[str, Callable[[], object]]:
@@ -47,6 +51,7 @@ class Transport(QWidget):
             "play.step_on": lambda: playback.step(1),
             "play.jump_back": lambda: playback.step(-10),
             "play.jump_on": lambda: playback.step(10),
+            "play.loop": playback.toggle_looping,
             "play.first": lambda: playback.step(-playback.count),
             "play.last": lambda: playback.step(playback.count),
         }

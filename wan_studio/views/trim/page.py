@@ -1,43 +1,31 @@
 """Choose the part of each clip that trains, to the frame, and see exactly what the model will see."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-import msgspec
-from PySide6.QtCore import QItemSelectionModel
-from PySide6.QtWidgets import (
-    QButtonGroup,
-    QFrame,
-    QGridLayout,
-    QHBoxLayout,
-    QLabel,
-    QRadioButton,
-    QStackedWidget,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QWidget
 
-from trainer.protocol.job import TrainedSize
+from wan_studio.bridge.batch_search import BatchKind
 from wan_studio.bridge.workbench import Workbench
-from wan_studio.domain.buckets import trained_size
 from wan_studio.domain.checks import Step
 from wan_studio.domain.clip import SourceVideo, TrimRange
-from wan_studio.domain.frame_sampling import MODEL_FRAMES_PER_SECOND, FrameSample, SamplingRule, sample_frames
-from wan_studio.domain.project import ProjectClip
-from wan_studio.models.clip_list_model import ClipListModel, ClipRole
-from wan_studio.undo.edits import edit_project
-from wan_studio.views.actions import tip_with_key
-from wan_studio.views.clip_list import ClipListView, ClipRowDelegate
+from wan_studio.domain.clip_motion import neighbouring_cut
+from wan_studio.domain.clip_ranges import ranges_of_source, snapped
+from wan_studio.domain.frame_sampling import valid_frame_count
+from wan_studio.models.clip_list_model import ClipListModel
 from wan_studio.views.page import Page, Primary
-from wan_studio.views.player.player import Player, Strip, whole_strip
-from wan_studio.views.player.transport import Transport
-from wan_studio.views.theme import GRID, numeric_font
-from wan_studio.views.trim.timeline import Timeline
-from wan_studio.views.widgets import ElidedLabel, EmptyState, button, label, row, set_role
-from wan_studio.views.wording import time_code
+from wan_studio.views.theme import GRID
+from wan_studio.views.trim.batches import Batches
+from wan_studio.views.trim.cropping import Cropping
+from wan_studio.views.trim.edits import TrimEdits
+from wan_studio.views.trim.panel import TrimPanel
+from wan_studio.views.trim.ranges import Ranges
+from wan_studio.views.trim.shown_clip import flip_note, sample_of, size_of, valid_trim
+from wan_studio.views.trim.stage import TrimStage
+from wan_studio.views.trim.study import ClipStudy
+from wan_studio.views.widgets import EmptyState, button
 
-_PANEL_WIDTH = 304
+_EMPTY, _BODY, _BATCH = range(3)
 
 
 class TrimPage(Page):
@@ -51,11 +39,16 @@ class TrimPage(Page):
         self._model = ClipListModel(bench.session, bench.library, self)
         self._source: SourceVideo | None = None
         self._trim = TrimRange(0, 1)
-        self._shows_training = False
+        self._edits = TrimEdits(bench)
         self._build()
         bench.session.clip_selected.connect(self._on_clip_selected)
         bench.session.project_changed.connect(self._on_project_changed)
         bench.library.clip_changed.connect(self._on_clip_changed)
+
+    @property
+    def source(self) -> SourceVideo | None:
+        """The video that is shown, once it was looked at."""
+        return self._source
 
     @property
     def trim(self) -> TrimRange:
@@ -64,27 +57,14 @@ class TrimPage(Page):
 
     def handlers(self) -> dict[str, Callable[[], object]]:
         """What the keys do here."""
-        return {
-            **self._transport.handlers(),
-            "trim.set_in": self.set_in,
-            "trim.set_out": self.set_out,
-            "trim.go_in": lambda: self._seek(self._trim.start_frame),
-            "trim.go_out": lambda: self._seek(self._trim.end_frame - 1),
-            "trim.clear_in": lambda: self._set_trim(0, self._trim.end_frame, "Clear in point"),
-            "trim.clear_out": self._clear_out,
-            "trim.nudge_back": lambda: self._nudge(-1),
-            "trim.nudge_on": lambda: self._nudge(1),
-            "trim.fit": self.fit_to_trained_length,
-            "trim.view": lambda: self.show_training_view(on=not self._shows_training),
-            "clip.reject": self._reject,
-            "clip.next": lambda: self.session.select_neighbour(1),
-            "clip.previous": lambda: self.session.select_neighbour(-1),
-        }
+        return self._handlers
 
     def primary(self) -> Primary | None:
         """The next clip, and after the last one the captions."""
         if not self.session.is_open or not self.session.project.clips:
             return Primary("Go to clips")
+        if self._stack.currentIndex() == _BATCH:
+            return None
         if self._has_next():
             return Primary("Next clip", hint="Ctrl+Down", icon_name="arrow-right")
         return Primary("Continue to captions", icon_name="arrow-right")
@@ -102,11 +82,15 @@ class TrimPage(Page):
         self._player.setFocus()
 
     def leave(self) -> None:
-        """Play no more."""
+        """Play no more, and give memory and processor back."""
         self._player.playback.stop()
+        self._cropping.cancel()
+        self._player.release()
+        self._study.stop()
+        self._batches.cancel()
 
     def shut_down(self) -> None:
-        """End the decoder."""
+        """End the decoders."""
         self._player.shut_down()
 
     def set_in(self) -> None:
@@ -125,51 +109,55 @@ class TrimPage(Page):
 
     def fit_to_trained_length(self) -> None:
         """From the in point, exactly as long as the trained frames last."""
-        if self._source is None:
-            return
-        wanted = self.session.project.settings.datasets.num_frames
-        start = self._source.seconds_at(self._trim.start_frame)
-        # The end frame is out: it is the first one on screen after the last sixteenth of a second.
-        last = self._source.frame_at(start + (wanted - 1) / MODEL_FRAMES_PER_SECOND)
-        end = max(last + 1, self._trim.start_frame + 1)
-        while end < self._source.frame_count and (
-            self._source.seconds_at(end) - start < wanted / MODEL_FRAMES_PER_SECOND - 1e-6
-        ):
-            end += 1
-        self._set_trim(self._trim.start_frame, end, "Fit selection")
+        if self._source is not None:
+            wanted = valid_frame_count(self.session.project.settings.datasets.num_frames)
+            self._take(snapped(self._source, self._trim, wanted), "Fit selection")
+
+    def snap(self) -> None:
+        """From the in point, as long as the most frames that the range holds and the model takes."""
+        if self._source is not None:
+            self._take(snapped(self._source, self._trim), "Snap selection")
+
+    def _on_suggested(self, trim: TrimRange) -> None:
+        self._take(trim, "Trim to motion")
+        self._seek(self._trim.start_frame)
 
     def show_training_view(self, *, on: bool) -> None:
         """Switch between the source and exactly what trains."""
-        frame = self._player.source_frame
-        self._shows_training = on
-        self._training_button.setChecked(on)
-        self._source_button.setChecked(not on)
-        self._renew_strip(frame)
+        self._cropping.cancel()
+        self._renew_view(self._player.source_frame, training=on)
+
+    def show_contact_sheet(self, *, on: bool) -> None:
+        """The trained frames side by side."""
+        if on and not self._stage.shows_training:
+            self.show_training_view(on=True)
+        self._stage.show_sheet(on=on)
+
+    def start_batch(self, kind: BatchKind) -> None:
+        """Look for what a batch would change, and show it before it does."""
+        self._player.playback.stop()
+        self._batches.start(kind)
+        self._show_part(_BATCH)
+
+    def _show_part(self, part: int) -> None:
+        self._stack.setCurrentIndex(part)
+        self.primary_changed.emit()
 
     def _build(self) -> None:
-        self._player = Player("Player")
-        self._timeline = Timeline()
-        self._transport = Transport(self._player)
-        self._where = label("", "muted")
-        self._where.setFont(numeric_font())
-        self._source_button = button("Source", lambda: self.show_training_view(on=False))
-        self._training_button = button("Training view", lambda: self.show_training_view(on=True))
-        for made in (self._source_button, self._training_button):
-            made.setCheckable(True)
-            made.setToolTip(tip_with_key("trim.view"))
-        self._source_button.setChecked(True)
-        bar = row(self._transport, self._where, None, self._source_button, self._training_button)
-        left = QVBoxLayout()
-        left.setSpacing(GRID)
-        left.addWidget(self._player, 1)
-        left.addLayout(bar)
-        left.addWidget(self._timeline)
+        self._stage = TrimStage()
+        self._player = self._stage.player
+        self._timeline = self._stage.timeline
+        self._panel = TrimPanel(self._model)
+        self._cropping = Cropping(self.bench, self._stage, self._edits)
+        self._study = ClipStudy(self.bench, self._stage)
+        self._ranges = Ranges(self.session, self, self._stage, self._edits)
+        self._batches = Batches(self.bench, self._edits, lambda: self._show_part(_BODY))
         body = QWidget()
         layout = QHBoxLayout(body)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2 * GRID)
-        layout.addLayout(left, 1)
-        layout.addWidget(self._build_panel())
+        layout.addWidget(self._stage, 1)
+        layout.addWidget(self._panel)
         empty = EmptyState(
             "scissors",
             "No clips yet",
@@ -177,275 +165,183 @@ class TrimPage(Page):
             button("Go to clips", lambda: self.step_wanted.emit(Step.CLIPS)),
         )
         self._stack = QStackedWidget()
-        self._stack.addWidget(empty)
-        self._stack.addWidget(body)
+        for part in (empty, body, self._batches.sheet):
+            self._stack.addWidget(part)
         self.add(self._stack, 1)
-        self._player.position_changed.connect(self._on_position_changed)
-        self._timeline.seek_wanted.connect(self._seek)
-        self._timeline.trim_dragged.connect(self._on_trim_dragged)
-        self._timeline.trim_chosen.connect(
-            lambda trim: self._set_trim(trim.start_frame, trim.end_frame, "Trim")
+        self._handlers = self._make_handlers()
+        self._connect()
+
+    def _make_handlers(self) -> dict[str, Callable[[], object]]:
+        return {
+            **self._stage.handlers(),
+            "trim.set_in": self.set_in,
+            "trim.set_out": self.set_out,
+            "trim.go_in": lambda: self._seek(self._trim.start_frame),
+            "trim.go_out": lambda: self._seek(self._trim.end_frame - 1),
+            "trim.clear_in": lambda: self._set_trim(0, self._trim.end_frame, "Clear in point"),
+            "trim.clear_out": lambda: self._to_end(self._trim.start_frame, "Clear out point"),
+            "trim.whole": lambda: self._to_end(0, "Use the whole clip"),
+            "trim.nudge_back": lambda: self._nudge(-1),
+            "trim.nudge_on": lambda: self._nudge(1),
+            "trim.fit": self.fit_to_trained_length,
+            "trim.snap": self.snap,
+            "trim.motion": self._study.want_suggestion,
+            "trim.previous_cut": lambda: self._to_cut(-1),
+            "trim.next_cut": lambda: self._to_cut(1),
+            "trim.split": self._ranges.split,
+            "trim.split_at_cuts": self._ranges.split_at_cuts,
+            "trim.add_range": self._ranges.add,
+            "trim.crop": self._cropping.toggle,
+            "trim.copy": self._ranges.copy,
+            "trim.paste": lambda: self._ranges.paste(self._panel.selected_ids),
+            "trim.still_ends": lambda: self.start_batch("still ends"),
+            "trim.bars": lambda: self.start_batch("black bars"),
+            "trim.stop_work": self._study.cancel_work,
+            "trim.view": lambda: self.show_training_view(on=not self._stage.shows_training),
+            "trim.sheet": lambda: self.show_contact_sheet(on=not self._stage.shows_sheet),
+            "clip.reject": self._edits.toggle_rejected,
+            "clip.next": lambda: self.session.select_neighbour(1),
+            "clip.previous": lambda: self.session.select_neighbour(-1),
+        }
+
+    def _connect(self) -> None:
+        stage, panel = self._stage, self._panel
+        stage.view_wanted.connect(lambda view: self.show_training_view(on=view == "training"))
+        stage.place_changed.connect(panel.show_place)
+        stage.sheet_wanted.connect(lambda on: self.show_contact_sheet(on=on))
+        stage.tools.action_wanted.connect(self._run)
+        stage.timeline.seek_wanted.connect(self._seek)
+        stage.timeline.trim_dragged.connect(self._on_trim_dragged)
+        stage.timeline.trim_chosen.connect(lambda trim: self._take(trim, "Trim"))
+        self._study.suggested.connect(self._on_suggested)
+        panel.action_wanted.connect(self._run)
+        panel.clip_chosen.connect(self.session.select_clip)
+        panel.sampling_chosen.connect(
+            lambda rule: self._edits.change_datasets("Change frame sampling", {"sampling": rule})
+        )
+        panel.flip_chosen.connect(
+            lambda way, on: self._edits.change_datasets("Change mirrored copies", {f"flip_{way}": on})
         )
 
-    def _build_points(self) -> QGridLayout:
-        points = QGridLayout()
-        points.setHorizontalSpacing(2 * GRID)
-        points.setVerticalSpacing(2)
-        points.setColumnStretch(2, 1)
-        self._points: dict[str, tuple[QLabel, QLabel]] = {}
-        for at, name in enumerate(("In", "Out", "Length")):
-            when, which = label(""), label("", "muted")
-            for column, part in enumerate((label(name, "muted"), when, which)):
-                part.setFont(numeric_font())
-                points.addWidget(part, at, column)
-            self._points[name] = (when, which)
-        return points
-
-    def _build_panel(self) -> QFrame:
-        self._name = ElidedLabel("", "section")
-        points = self._build_points()
-        self._readout = label("", "accent", wrap=True)
-        self._readout.setFont(numeric_font(11.5, bold=True))
-        self._warning = label("", "warn", wrap=True)
-        self._real = QRadioButton("Real speed")
-        self._real.setToolTip("The frames on screen at each sixteenth of a second from the in point.")
-        self._whole = QRadioButton("Fit the whole range")
-        self._whole.setToolTip("Frames spread evenly over the range; the motion is learnt faster or slower.")
-        modes = QButtonGroup(self)
-        rules: tuple[tuple[QRadioButton, SamplingRule], ...] = (
-            (self._real, "real_speed"),
-            (self._whole, "whole_range"),
-        )
-        for choice, rule in rules:
-            modes.addButton(choice)
-            choice.clicked.connect(partial(self._set_sampling, rule))
-        set_in = button("Set in", self.set_in, tip=tip_with_key("trim.set_in"))
-        set_out = button("Set out", self.set_out, tip=tip_with_key("trim.set_out"))
-        fit = button("Fit", self.fit_to_trained_length, tip=tip_with_key("trim.fit"))
-        reset = button("Use the whole clip", self._reset, role="link")
-        self._list = ClipListView()
-        self._list.setModel(self._model)
-        self._list.setItemDelegate(ClipRowDelegate(self._list))
-        self._list.setAccessibleName("Clips")
-        self._list.setUniformItemSizes(True)
-        self._list.selectionModel().currentChanged.connect(self._on_row_changed)
-        panel = QFrame()
-        panel.setObjectName("card")
-        panel.setFixedWidth(_PANEL_WIDTH)
-        layout = QVBoxLayout(panel)
-        layout.setContentsMargins(2 * GRID, 2 * GRID, 2 * GRID, GRID)
-        layout.setSpacing(GRID)
-        layout.addWidget(self._name)
-        layout.addLayout(points)
-        layout.addWidget(self._readout)
-        layout.addWidget(self._warning)
-        layout.addLayout(row(set_in, set_out, fit, None))
-        layout.addWidget(reset)
-        layout.addSpacing(GRID)
-        layout.addWidget(label("Frames are taken at", "muted"))
-        layout.addWidget(self._real)
-        layout.addWidget(self._whole)
-        layout.addSpacing(GRID)
-        layout.addWidget(self._list, 1)
-        return panel
+    def _run(self, name: str) -> None:
+        self._handlers[name]()
 
     def _on_clip_selected(self, clip_id: str) -> None:
         has_clips = self.session.is_open and bool(self.session.project.clips)
-        self._stack.setCurrentIndex(1 if has_clips else 0)
-        self.primary_changed.emit()
-        if not has_clips or not self.isVisible():
-            return
-        at = self._model.row_of(clip_id)
-        if at >= 0 and self._list.currentIndex().row() != at:
-            self._list.selectionModel().setCurrentIndex(
-                self._model.index(at), QItemSelectionModel.SelectionFlag.ClearAndSelect
-            )
-        self._load_clip()
+        self._batches.cancel()
+        self._show_part(_BODY if has_clips else _EMPTY)
+        if has_clips and self.isVisible():
+            self._load_clip(clip_id)
 
-    def _load_clip(self) -> None:
+    def _load_clip(self, clip_id: str) -> None:
         clip = self.session.clip
         facts = self.bench.library.facts_of(clip.id) if clip is not None else None
         self._source = facts.source if facts is not None else None
-        self._name.set_text(Path(clip.source).name if clip is not None else "")
+        self._panel.show_name(Path(clip.source).name if clip is not None else "", clip_id)
         if clip is None or self._source is None:
-            reason = facts.unreadable if facts is not None else ""
-            self._player.show_strip(None, message=reason or "Looking at the clip")
-            self._timeline.show_clip(None, TrimRange(0, 1), None)
-            self._show_points(("", ""), ("", ""), ("", ""))
-            self._readout.setText("")
-            self._warning.setText("")
-            self._where.setText("")
+            self._stage.show_nothing((facts.unreadable if facts is not None else "") or "Looking at the clip")
+            self._panel.clear()
+            self._study.show(None, TrimRange(0, 1))
             return
-        self._trim = _valid_trim(clip, self._source)
-        self._renew_strip(self._trim.start_frame)
+        self._trim = valid_trim(clip, self._source)
+        self._renew_view(self._trim.start_frame, training=self._stage.shows_training)
+        self._cropping.show_clip(self._source, clip.crop)
         self._renew_readout()
 
-    def _renew_strip(self, frame: int) -> None:
+    def _renew_view(self, frame: int, *, training: bool) -> None:
         """Show the whole source, or only the frames that train, standing near `frame`."""
         source = self._source
         if source is None:
             return
-        was_playing = self._player.playback.speed
-        if self._shows_training:
-            sample = self._sample(source)
-            size = self._trained_size(source)
-            starts = tuple(i / MODEL_FRAMES_PER_SECOND for i in range(len(sample.frames)))
-            strip = Strip(source, sample.frames, starts, len(sample.frames) / MODEL_FRAMES_PER_SECOND, size)
-            position = next((i for i, chosen in enumerate(sample.frames) if chosen >= frame), 0)
+        if training:
+            project = self.session.project
+            size = size_of(project, self.session.clip, source)
+            self._stage.show_trained(source, sample_of(project, source, self._trim), size, frame)
         else:
-            strip, position = whole_strip(source), frame
-        self._player.show_strip(strip, position)
-        self._set_loop()
-        self._on_position_changed(self._player.playback.position)
-        if was_playing:
-            self._player.playback.play(was_playing)
+            self._stage.show_source(source, self._trim, frame)
 
     def _renew_readout(self) -> None:
+        source, clip = self._source, self.session.clip
+        if source is None or clip is None:
+            return
+        project = self.session.project
+        sample, datasets = sample_of(project, source, self._trim), project.settings.datasets
+        others = tuple(
+            other.trim or source.whole_range
+            for other in ranges_of_source(project, clip)
+            if other.id != clip.id and not other.rejected
+        )
+        self._timeline.show_clip(source, self._trim, sample, others)
+        self._study.show(source, self._trim, within_range=bool(others))
+        note = flip_note(project, self.bench.library.facts_of(clip.id).caption or "")
+        self._panel.show_range(source, self._trim, sample, size_of(project, clip, source), note)
+        self._panel.show_settings(
+            datasets.sampling, across=datasets.flip_horizontal, upside_down=datasets.flip_vertical
+        )
+
+    def _seek(self, frame: int) -> None:
+        self._stage.seek(frame)
+
+    def _to_cut(self, direction: int) -> None:
+        """To the next cut, in or out point, first or last frame."""
         source = self._source
         if source is None:
             return
-        trim, sample = self._trim, self._sample(source)
-        self._timeline.show_clip(source, trim, sample)
-        start, end = source.seconds_at(trim.start_frame), source.seconds_at(trim.end_frame)
-        self._show_points(
-            (time_code(start), f"frame {trim.start_frame}"),
-            (time_code(end), f"frame {trim.end_frame}"),
-            (f"{end - start:.2f} s", f"{trim.frame_count} frames"),
-        )
-        frames = len(sample.frames)
-        seconds = frames / MODEL_FRAMES_PER_SECOND
-        self._readout.setText(f"{frames} frames at {MODEL_FRAMES_PER_SECOND} fps = {seconds:.2f} s")
-        size = self._trained_size(source)
-        notes = [f"Trains at {size.width} × {size.height}, speed {sample.speed:.2f}x."]
-        is_odd = sample.is_shortened or not 0.8 <= sample.speed <= 1.2
-        if sample.is_shortened:
-            notes.append(
-                f"The range is too short for {sample.wanted_frames} frames; it trains with {frames}."
-            )
-        if not 0.8 <= sample.speed <= 1.2:
-            notes.append("Its motion is learnt at another speed than it has.")
-        set_role(self._warning, "warn" if is_odd else "muted")
-        self._warning.setText(" ".join(notes))
-        rule = self.session.project.settings.datasets.sampling
-        (self._real if rule == "real_speed" else self._whole).setChecked(True)
-
-    def _show_points(self, *texts: tuple[str, str]) -> None:
-        for (when, which), (time_text, frame_text) in zip(self._points.values(), texts, strict=True):
-            when.setText(time_text)
-            which.setText(frame_text)
-
-    def _sample(self, source: SourceVideo) -> FrameSample:
-        datasets = self.session.project.settings.datasets
-        return sample_frames(source, self._trim, datasets.num_frames, datasets.sampling)
-
-    def _trained_size(self, source: SourceVideo) -> TrainedSize:
-        clip = self.session.clip
-        crop = (clip.crop if clip is not None else None) or source.whole_picture
-        resolution = max(self.session.project.settings.datasets.resolutions)
-        return trained_size(crop, source.pixel_aspect, resolution)
-
-    def _set_loop(self) -> None:
-        if self._shows_training:
-            self._player.playback.set_loop(0, self._player.playback.count)
-        else:
-            self._player.playback.set_loop(self._trim.start_frame, self._trim.end_frame)
-
-    def _seek(self, frame: int) -> None:
-        strip = self._player.strip
-        if strip is not None:
-            position = max((i for i, shown in enumerate(strip.frames) if shown <= frame), default=0)
-            self._player.playback.step(position - self._player.playback.position)
-
-    def _on_position_changed(self, position: int) -> None:
-        if self._source is None:
-            return
-        frame = self._player.source_frame
-        self._timeline.set_frame(frame)
-        place = f"{time_code(self._source.seconds_at(frame))}   frame {frame} of {self._source.frame_count}"
-        if self._shows_training:
-            place = f"trained frame {position + 1} of {self._player.playback.count}   (source {frame})"
-        self._where.setText(place)
+        edges = (0, self._trim.start_frame, self._trim.end_frame - 1, source.frame_count - 1)
+        stops = (*edges, *self._timeline.content.cuts)
+        frame = neighbouring_cut(self._player.source_frame, stops, direction)
+        if frame is not None:
+            self._seek(frame)
 
     def _on_trim_dragged(self, trim: TrimRange) -> None:
         self._trim = trim
         self._renew_readout()
 
-    def _set_trim(self, start: int, end: int, what: str) -> None:
-        clip, source = self.session.clip, self._source
-        if clip is None or source is None:
+    def _take(self, trim: TrimRange, what: str) -> None:
+        self._set_trim(trim.start_frame, trim.end_frame, what)
+
+    def _set_trim(self, start: int, end: int, what: str, merge_key: str = "") -> None:
+        source = self._source
+        if source is None or self.session.clip is None:
             return
-        trim = TrimRange(max(0, start), min(end, source.frame_count))
-        self._trim = trim
-        stored = None if trim == source.whole_range else trim
-        changed = self.session.project.with_clip(msgspec.structs.replace(clip, trim=stored))
-        edit_project(self.session, what, changed)
+        self._trim = TrimRange(max(0, start), min(end, source.frame_count))
+        self._edits.set_trim(source, self._trim, what, merge_key)
         self._renew_readout()
-        self._set_loop()
+        self._stage.loop(self._trim)
 
-    def _clear_out(self) -> None:
+    def _to_end(self, start: int, what: str) -> None:
         if self._source is not None:
-            self._set_trim(self._trim.start_frame, self._source.frame_count, "Clear out point")
-
-    def _reset(self) -> None:
-        if self._source is not None:
-            self._set_trim(0, self._source.frame_count, "Use the whole clip")
+            self._set_trim(start, self._source.frame_count, what)
 
     def _nudge(self, frames: int) -> None:
-        if self._source is None:
-            return
         start, end = self._trim.start_frame + frames, self._trim.end_frame + frames
-        if start >= 0 and end <= self._source.frame_count:
-            self._set_trim(start, end, "Move selection")
-
-    def _reject(self) -> None:
-        clip = self.session.clip
-        if clip is not None:
-            changed = msgspec.structs.replace(clip, rejected=not clip.rejected)
-            word = "Reject" if changed.rejected else "Restore"
-            edit_project(self.session, f"{word} clip", self.session.project.with_clip(changed))
-
-    def _set_sampling(self, rule: SamplingRule, *_: object) -> None:
-        project = self.session.project
-        settings = project.settings.with_values({"datasets": {"sampling": rule}})
-        edit_project(
-            self.session, "Change frame sampling", msgspec.structs.replace(project, settings=settings)
-        )
+        if self._source is not None and start >= 0 and end <= self._source.frame_count:
+            self._set_trim(start, end, "Move selection", f"nudge {self.session.clip_id}")
 
     def _on_project_changed(self) -> None:
         clip = self.session.clip if self.session.is_open else None
         if self._source is None or clip is None or not self.isVisible():
             return
-        trim = _valid_trim(clip, self._source)
+        trim = valid_trim(clip, self._source)
         if trim != self._trim:
             self._trim = trim
-            self._set_loop()
+            self._stage.loop(trim)
+        if clip.crop != self._cropping.crop:
+            self._cropping.show_clip(self._source, clip.crop)
+        self._panel.show_name(Path(clip.source).name, clip.id)
         self._renew_readout()
-        if self._shows_training:
-            self._renew_strip(self._player.source_frame)
+        if self._stage.shows_training:
+            self._renew_view(self._player.source_frame, training=True)
         self.primary_changed.emit()
 
     def _on_clip_changed(self, clip_id: str) -> None:
-        if clip_id != self.session.clip_id or not self.isVisible():
-            return
-        if self.bench.library.source_of(clip_id) != self._source or self._source is None:
-            self._load_clip()
-
-    def _on_row_changed(self) -> None:
-        clip_id = self._list.currentIndex().data(ClipRole.ID)
-        if clip_id:
-            self.session.select_clip(clip_id)
+        is_shown = clip_id == self.session.clip_id and self.isVisible()
+        if is_shown and (self._source is None or self.bench.library.source_of(clip_id) != self._source):
+            self._load_clip(clip_id)
 
     def _has_next(self) -> bool:
         clips = [clip for clip in self.session.project.clips if not clip.rejected]
         return bool(clips) and clips[-1].id != self.session.clip_id
-
-
-def _valid_trim(clip: ProjectClip, source: SourceVideo) -> TrimRange:
-    """The clip's range, as far as the file still has it."""
-    trim = clip.trim or source.whole_range
-    if trim.start_frame >= source.frame_count:
-        return source.whole_range
-    return TrimRange(trim.start_frame, min(trim.end_frame, source.frame_count))
 
 
 def make_page(bench: Workbench) -> Page:

@@ -1,20 +1,31 @@
-"""The timeline under the player: the range with its handles, the frames that train, the playhead."""
+"""The timeline under the player: zoomed, scrubbed, and its range dragged."""
 
 from enum import Enum
 
-from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QPolygonF
+from PySide6.QtCore import QPointF, QSize, Qt, Signal
+from PySide6.QtGui import QMouseEvent, QPainter, QPaintEvent, QWheelEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from wan_studio.domain.clip import SourceVideo, TrimRange
+from wan_studio.domain.clip_motion import cuts_of
 from wan_studio.domain.frame_sampling import FrameSample
-from wan_studio.views.theme import numeric_font, tone, tones
+from wan_studio.services.clip_analysis import ClipAnalysis
+from wan_studio.views.trim.timeline_picture import (
+    HEIGHT,
+    MARGIN,
+    MOTION_HEIGHT,
+    TRACK_HEIGHT,
+    TRACK_TOP,
+    Scale,
+    TimelineContent,
+    image_of_strip,
+    paint_timeline,
+)
 
-_HEIGHT = 88
-_MARGIN = 12
-_TRACK_TOP = 26
-_TRACK_HEIGHT = 40
-_GRAB = 9
+_GRAB = 10
+_ZOOM_STEP = 1.6
+_FEWEST_FRAMES = 12
+"""Zoomed in at most so far."""
 
 
 class _Grip(Enum):
@@ -41,21 +52,42 @@ class Timeline(QWidget):
         super().__init__()
         self.setAccessibleName("Timeline")
         self.setMouseTracking(True)
-        self.setMinimumHeight(_HEIGHT)
+        self.setMinimumHeight(HEIGHT)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._source: SourceVideo | None = None
-        self._trim = TrimRange(0, 1)
-        self._sample: FrameSample | None = None
-        self._frame = 0
+        self._content = TimelineContent()
+        self._span: tuple[float, float] | None = None
         self._grip = _Grip.NONE
 
     def sizeHint(self) -> QSize:
         """As wide as there is room."""
-        return QSize(400, _HEIGHT)
+        return QSize(400, HEIGHT)
 
-    def show_clip(self, source: SourceVideo | None, trim: TrimRange, sample: FrameSample | None) -> None:
+    @property
+    def content(self) -> TimelineContent:
+        """What is shown."""
+        return self._content
+
+    @property
+    def scale(self) -> Scale:
+        """Which part of the time is shown."""
+        start, length = self._span or (0.0, self._duration)
+        return Scale(start, length, self.width())
+
+    def show_clip(
+        self,
+        source: SourceVideo | None,
+        trim: TrimRange,
+        sample: FrameSample | None,
+        others: tuple[TrimRange, ...] = (),
+    ) -> None:
         """Show a clip's range and the frames chosen in it."""
-        self._source, self._trim, self._sample = source, trim, sample
+        if source != self._content.source:
+            self._content = TimelineContent()
+            if source is not None:
+                self._content.starts = (*source.frame_starts(), source.duration_seconds)
+            self._span = None
+        content = self._content
+        content.source, content.trim, content.sample, content.others = source, trim, sample, others
         self.setEnabled(source is not None)
         if source is not None:
             self.setAccessibleDescription(
@@ -63,15 +95,57 @@ class Timeline(QWidget):
             )
         self.update()
 
+    def show_analysis(self, analysis: ClipAnalysis | None) -> None:
+        """Show motion, cuts and filmstrip."""
+        content = self._content
+        if content.source is None or analysis is None:
+            content.motion, content.cuts, content.strip_frames = None, (), ()
+        elif content.motion is not analysis.motion:
+            content.motion = analysis.motion
+            content.cuts = cuts_of(content.source, analysis.motion)
+            content.strip, content.strip_frames = image_of_strip(analysis.strip), analysis.strip_frames
+        self.update()
+
+    def show_suggestion(self, trim: TrimRange | None) -> None:
+        """Mark the range that the motion suggests."""
+        self._content.suggestion = trim
+        self.update()
+
     def set_frame(self, frame: int) -> None:
-        """Put the playhead on a source frame."""
-        if frame != self._frame:
-            self._frame = frame
-            self.update()
+        """Put the playhead on a source frame; a zoomed timeline follows it."""
+        content = self._content
+        if frame == content.frame or content.source is None:
+            return
+        content.frame = frame
+        if self._span is not None and self._grip is _Grip.NONE:
+            seconds, (start, length) = content.seconds_at(frame), self._span
+            if not start <= seconds <= start + length:
+                self._show_span(seconds - length * (0.1 if seconds > start else 0.9), length)
+        self.update()
+
+    def zoom(self, steps: float, around: float | None = None) -> None:
+        """Zoom in, or with negative steps out, around a second; without one around the playhead."""
+        source = self._content.source
+        if source is None:
+            return
+        scale = self.scale
+        if around is None:
+            around = self._content.seconds_at(self._content.frame)
+            if not scale.start <= around <= scale.start + scale.length:
+                around = scale.start + scale.length / 2
+        shortest = min(self._duration, _FEWEST_FRAMES * self._duration / max(source.frame_count, 1))
+        length = min(self._duration, max(shortest, scale.length * _ZOOM_STEP**-steps))
+        share = (around - scale.start) / scale.length
+        self._show_span(around - share * length, length)
+
+    def zoom_to_fit(self) -> None:
+        """Show all of the video."""
+        self._span = None
+        self.update()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         """Take a handle, or put the playhead there."""
-        if self._source is None or event.button() is not Qt.MouseButton.LeftButton:
+        if self._content.source is None or event.button() is not Qt.MouseButton.LeftButton:
             return
         self._grip = self._grip_at(event.position())
         if self._grip is _Grip.PLAYHEAD:
@@ -79,7 +153,7 @@ class Timeline(QWidget):
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Drag what was taken."""
-        if self._source is None:
+        if self._content.source is None:
             return
         at = event.position()
         if self._grip is _Grip.NONE:
@@ -95,113 +169,59 @@ class Timeline(QWidget):
         """Let go."""
         del event
         if self._grip in (_Grip.IN, _Grip.OUT):
-            self.trim_chosen.emit(self._trim)
+            self.trim_chosen.emit(self._content.trim)
         self._grip = _Grip.NONE
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Zoom where the pointer is; sideways, or with Shift, move along."""
+        turned = event.angleDelta()
+        if turned.x() or event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
+            scale = self.scale
+            self._show_span(scale.start - (turned.x() or turned.y()) / 960 * scale.length, scale.length)
+        else:
+            self.zoom(turned.y() / 120, self.scale.seconds_at(event.position().x()))
+        event.accept()
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         """Draw it."""
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        track = QRectF(_MARGIN, _TRACK_TOP, self.width() - 2 * _MARGIN, _TRACK_HEIGHT)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(QColor(tones().sunken))
-        painter.drawRoundedRect(track, 6, 6)
-        if self._source is None:
-            return
-        self._paint_ruler(painter)
-        start, end = self._x(self._trim.start_frame), self._x(self._trim.end_frame)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(QColor(tones().accent_soft))
-        painter.drawRect(QRectF(start, track.top(), end - start, track.height()))
-        self._paint_sample(painter, track)
-        for x, is_in in ((start, True), (end, False)):
-            self._paint_handle(painter, track, x, is_in=is_in)
-        self._paint_playhead(painter, track)
+        paint_timeline(QPainter(self), self._content, self.scale)
 
-    def _paint_ruler(self, painter: QPainter) -> None:
-        assert self._source is not None
-        duration = max(self._source.duration_seconds, 1e-6)
-        room = (self.width() - 2 * _MARGIN) / 64
-        step = next((s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60) if duration / s <= room), 300)
-        painter.setFont(numeric_font(9))
-        painter.setPen(tone("muted"))
-        at = 0.0
-        while at <= duration + 1e-6:
-            x = self._x_of_seconds(at)
-            painter.drawLine(QPointF(x, _TRACK_TOP - 5), QPointF(x, _TRACK_TOP - 1))
-            if x < self.width() - 40:
-                painter.drawText(QPointF(x + 3, _TRACK_TOP - 8), f"{at:g} s")
-            at = round(at + step, 6)
+    @property
+    def _duration(self) -> float:
+        return self._content.duration
 
-    def _paint_sample(self, painter: QPainter, track: QRectF) -> None:
-        """A tick for each frame that trains: what lies outside of them is not seen by the model."""
-        if self._sample is None or self._source is None:
-            return
-        painter.setPen(QPen(tone("accent"), 1.5))
-        for frame in self._sample.frames:
-            x = self._x(frame) + 0.75
-            painter.drawLine(QPointF(x, track.center().y() + 2), QPointF(x, track.bottom() - 5))
-        painter.setPen(tone("accent"))
-        painter.setFont(numeric_font(9))
-        text = f"{len(self._sample.frames)} trained frames"
-        x = self._x(self._sample.frames[0])
-        width = painter.fontMetrics().horizontalAdvance(text)
-        if self._x(self._trim.end_frame) - x > width + 32:
-            painter.drawText(QPointF(x + 14, track.center().y() - 4), text)
-
-    def _paint_handle(self, painter: QPainter, track: QRectF, x: float, *, is_in: bool) -> None:
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(tone("accent"))
-        left = x if is_in else x - 8
-        painter.drawRoundedRect(QRectF(left, track.top() - 2, 8, track.height() + 4), 3, 3)
-        painter.setPen(QPen(QColor(tones().on_accent), 1.5))
-        middle = left + 4
-        painter.drawLine(QPointF(middle, track.center().y() - 6), QPointF(middle, track.center().y() + 6))
-
-    def _paint_playhead(self, painter: QPainter, track: QRectF) -> None:
-        x = self._x(self._frame)
-        painter.setPen(QPen(tone("text"), 2))
-        painter.drawLine(QPointF(x, track.top() - 4), QPointF(x, track.bottom() + 6))
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(tone("text"))
-        base = track.bottom() + 14
-        painter.drawPolygon(
-            QPolygonF([QPointF(x, track.bottom() + 5), QPointF(x - 6, base), QPointF(x + 6, base)])
-        )
+    def _show_span(self, start: float, length: float) -> None:
+        if length >= self._duration - 1e-9:
+            self._span = None
+        else:
+            self._span = (min(max(start, 0.0), self._duration - length), length)
+        self.update()
 
     def _drag_handle(self, x: float) -> None:
-        assert self._source is not None
-        frame = self._frame_at(x)
+        frame, old = self._frame_at(x), self._content.trim
         if self._grip is _Grip.IN:
-            trim = TrimRange(min(frame, self._trim.end_frame - 1), self._trim.end_frame)
+            trim = TrimRange(min(frame, old.end_frame - 1), old.end_frame)
             shown = trim.start_frame
         else:
-            trim = TrimRange(self._trim.start_frame, max(frame + 1, self._trim.start_frame + 1))
+            trim = TrimRange(old.start_frame, max(frame + 1, old.start_frame + 1))
             shown = trim.end_frame - 1
-        if trim != self._trim:
-            self._trim = trim
+        if trim != old:
+            self._content.trim = trim
             self.trim_dragged.emit(trim)
             self.seek_wanted.emit(shown)
 
     def _grip_at(self, at: QPointF) -> _Grip:
-        start, end = self._x(self._trim.start_frame), self._x(self._trim.end_frame)
-        if at.y() <= _TRACK_TOP + _TRACK_HEIGHT + 4:
-            if -4 <= at.x() - start <= _GRAB:
+        if TRACK_TOP - 4 <= at.y() <= TRACK_TOP + TRACK_HEIGHT + MOTION_HEIGHT:
+            start = self.scale.x_of(self._content.seconds_at(self._content.trim.start_frame))
+            end = self.scale.x_of(self._content.seconds_at(self._content.trim.end_frame))
+            if -_GRAB <= at.x() - start <= 3:
                 return _Grip.IN
-            if -_GRAB <= at.x() - end <= 4:
+            if -3 <= at.x() - end <= _GRAB:
                 return _Grip.OUT
         return _Grip.PLAYHEAD
 
-    def _x(self, frame: int) -> float:
-        assert self._source is not None
-        return self._x_of_seconds(self._source.seconds_at(frame))
-
-    def _x_of_seconds(self, seconds: float) -> float:
-        assert self._source is not None
-        share = seconds / max(self._source.duration_seconds, 1e-6)
-        return _MARGIN + share * (self.width() - 2 * _MARGIN)
-
     def _frame_at(self, x: float) -> int:
-        assert self._source is not None
-        share = (x - _MARGIN) / max(self.width() - 2 * _MARGIN, 1)
-        return self._source.frame_at(min(max(share, 0.0), 1.0) * self._source.duration_seconds)
+        source = self._content.source
+        assert source is not None
+        x = min(max(x, MARGIN), self.width() - MARGIN)
+        return source.frame_at(min(max(self.scale.seconds_at(x), 0.0), self._duration))
