@@ -10,7 +10,10 @@ from PySide6.QtCore import QObject, Signal
 from trainer.protocol.base_names import is_hub_name
 from trainer.protocol.job import MINIATURE
 from wan_studio.bridge.background import ProgressRelay, run_in_background
+from wan_studio.bridge.clip_index import ClipIndex
 from wan_studio.bridge.clip_library import ClipLibrary
+from wan_studio.bridge.duplicate_finder import DuplicateFinder
+from wan_studio.bridge.folder_watch import FolderWatch
 from wan_studio.bridge.hardware_monitor import HardwareMonitor
 from wan_studio.bridge.project_session import ProjectSession
 from wan_studio.bridge.run_desk import RunDesk
@@ -51,7 +54,10 @@ class Workbench(QObject):
         super().__init__(parent)
         self.settings: AppSettings = load_settings()
         self.session = ProjectSession(self)
-        self.library = ClipLibrary(self.session, user_cache_folder() / "posters")
+        self.library = ClipLibrary(self.session, user_cache_folder())
+        self.index = ClipIndex(self.session, self.library)
+        self.duplicates = DuplicateFinder(self.session, self.library, self.index)
+        self.watch = FolderWatch(self.session, self.library)
         self.runs = RunDesk(self.session)
         self.hardware = HardwareMonitor(_disk_folders(None, None), self)
         self.session.save_failed.connect(self.error_happened)
@@ -144,6 +150,8 @@ class Workbench(QObject):
         """Save what is open and end what runs here; trainers go on."""
         self.hardware.stop()
         self.runs.stop_watching()
+        self.watch.stop()
+        self.library.pause()
         self.session.save_now()
 
     def _renew_disk_folders(self) -> None:

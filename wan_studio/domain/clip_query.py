@@ -38,7 +38,24 @@ TEXTS: dict[str, Callable[[ClipRecord], str]] = {
     "folder": lambda record: str(PurePath(record.source).parent),
 }
 STATES = frozenset(
-    ["duplicate", "hdr", "letterbox", "lowres", "missing", "near", "outside", "rotated", "short", "speed", "still", "trigger", "uncaptioned", "unreadable", "untrimmed", "vfr"]
+    [
+        "duplicate",
+        "hdr",
+        "letterbox",
+        "lowres",
+        "missing",
+        "near",
+        "outside",
+        "rotated",
+        "short",
+        "speed",
+        "still",
+        "trigger",
+        "uncaptioned",
+        "unreadable",
+        "untrimmed",
+        "vfr",
+    ]
 )
 """Findings that `is:` can ask for; `clip_health` explains them."""
 TRAITS = frozenset(

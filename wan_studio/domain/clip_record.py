@@ -5,6 +5,7 @@ from pathlib import PurePath
 
 from wan_studio.domain.checks import ClipFacts, Level, Problem, clip_problems
 from wan_studio.domain.clip import SourceVideo
+from wan_studio.domain.clip_look import ClipLook
 from wan_studio.domain.frame_sampling import sampled_length
 from wan_studio.domain.project import Project, ProjectClip
 
@@ -27,6 +28,23 @@ class DuplicateMark:
     group: int
     is_exact: bool
     is_best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A clip that may be one of several alike.
+
+    Attributes:
+        place: Of its file; parts of one file are no copies of each other.
+        seconds: Its length.
+        worth: Which one to keep: the larger, the better.
+    """
+
+    clip_id: str
+    place: str
+    seconds: float
+    look: ClipLook
+    worth: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
