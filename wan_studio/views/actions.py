@@ -53,6 +53,19 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec("clip.previous", "Previous clip", "Clip", ("Ctrl+Up",), _CLIPS, needs_project=True),
     ActionSpec("clip.reject", "Reject or restore clip", "Clip", ("X",), (Step.CLIPS, Step.TRIM)),
     ActionSpec("clip.remove", "Remove clip from project", "Clip", ("Delete",), (Step.CLIPS,)),
+    ActionSpec("clip.paste", "Paste clips", "Clip", ("Ctrl+V",), (Step.CLIPS,), needs_project=True),
+    ActionSpec("clip.search", "Search clips", "Clip", ("Ctrl+F",), (Step.CLIPS,)),
+    ActionSpec("clip.attention", "Next clip that needs attention", "Clip", ("Ctrl+J",), (Step.CLIPS,)),
+    ActionSpec("clip.select_all", "Select all clips", "Clip", ("Ctrl+A",), (Step.CLIPS,)),
+    ActionSpec("clip.invert", "Invert selection", "Clip", ("Ctrl+I",), (Step.CLIPS,)),
+    *(
+        ActionSpec(f"clip.rate_{stars}", f"Rate {stars}", "Clip", (str(stars),), (Step.CLIPS,))
+        for stars in range(1, 6)
+    ),
+    ActionSpec("clip.rate_0", "Take rating away", "Clip", ("0",), (Step.CLIPS,)),
+    ActionSpec("clip.table", "Grid or table", "View", ("Ctrl+Shift+L",), (Step.CLIPS,)),
+    ActionSpec("clip.keep_best", "Reject duplicates, keep the best", "Clip", (), (Step.CLIPS,)),
+    ActionSpec("clip.relink", "Find missing clips…", "Clip", (), (Step.CLIPS,)),
     ActionSpec("caption.next_empty", "Next clip without caption", "Clip", ("Ctrl+J",), (Step.CAPTIONS,)),
     ActionSpec("caption.trigger", "Insert [trigger]", "Clip", ("Ctrl+T",), (Step.CAPTIONS,)),
     ActionSpec("play.toggle", "Play or pause", "Clip", ("Space",), _PLAYERS),
