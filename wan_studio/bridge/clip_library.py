@@ -68,6 +68,7 @@ class ClipLibrary(QObject):
         self._jobs: dict[tuple[Kind, str], MediaJob] = {}
         self._wishes: dict[str, None] = {}
         self._inbox: deque[_Arrival] = deque()
+        self._cut_off: set[str] = set()
         self._waiting = 0
         self._looks = 0
         self.is_paused = False
@@ -139,7 +140,9 @@ class ClipLibrary(QObject):
         """Look at nothing more until `go_on`; what is known stays."""
         self.is_paused = True
         self._pool.cancel(self._jobs.values())
+        self._cut_off = {clip_id for kind, clip_id in self._jobs if kind == "probe"}
         self._jobs.clear()
+        self._looks = 0
         self._tell_progress()
 
     def go_on(self) -> None:
@@ -148,7 +151,7 @@ class ClipLibrary(QObject):
         if self._session.is_open:
             for clip in self._session.project.clips:
                 facts = self.facts_of(clip.id)
-                if not facts.is_known:
+                if not facts.is_known or clip.id in self._cut_off:
                     self._ask("probe", clip, USUAL, self._on_probed)
                 elif facts.source is not None and facts.look is None:
                     self._ask("look", clip, IDLE, self._on_looked)

@@ -20,6 +20,7 @@ ROLE_NAMES: dict[Role, str] = {
     "regularization": "Regularization",
     "validation": "Validation",
 }
+_NAME_WIDTH = 200
 _FIELDS = (
     ("repeats", "Repeats", "Times that each clip comes in one pass over the data."),
     ("weight", "Weight", "Further times, may be a fraction: 0.5 takes half of the clips in each pass, in turn."),
@@ -39,12 +40,14 @@ class DatasetPanel(QFrame):
         self._lines = QGridLayout()
         self._lines.setHorizontalSpacing(2 * GRID)
         self._lines.setVerticalSpacing(GRID // 2)
-        self._lines.setColumnStretch(0, 1)
+        self._lines.setColumnMinimumWidth(0, _NAME_WIDTH)
+        self._lines.setColumnStretch(8, 1)
         self._problem = label("", "bad", wrap=True)
         self._problem.hide()
         self._new_name = QLineEdit()
         self._new_name.setPlaceholderText("Name of a new data set")
         self._new_name.setAccessibleName("Name of a new data set")
+        self._new_name.setFixedWidth(_NAME_WIDTH)
         self._new_name.returnPressed.connect(self.add)
         self._new_role = QComboBox()
         self._new_role.setAccessibleName("What the new data set is for")

@@ -78,7 +78,7 @@ class HealthBar(QWidget):
 
     def show_progress(self, waiting: int, clips: int, looks: int, *, is_paused: bool) -> None:
         """Show how far looking at the clips is; nothing when it is done."""
-        is_busy = bool(waiting or looks)
+        is_busy = bool(waiting or looks or is_paused)
         for part in (self._progress, self._progress_text, self._pause):
             part.setVisible(is_busy)
         if not is_busy:
