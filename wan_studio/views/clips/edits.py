@@ -72,6 +72,8 @@ class ClipEdits:
             if facts.source is None or facts.look is None or clip.trim is not None:
                 continue
             source, look = facts.source, facts.look
+            if not look.has_still_ends(STILL_SECONDS):
+                continue
             start, end = 0, source.frame_count
             if look.still_head_seconds >= STILL_SECONDS:
                 start = source.frame_at(look.still_head_seconds - _LEFT_STILL_SECONDS)
