@@ -4,6 +4,9 @@ import time
 
 from PySide6.QtCore import QTimer
 
+_SHORTEST_MILLISECONDS = 4.0
+"""Shorter ones are not kept: there are millions of them."""
+
 
 class Watchdog:
     """A timer that fires whenever the event loop has nothing else to do; its gaps are the stalls.
@@ -12,7 +15,7 @@ class Watchdog:
     do not count, and in wall time, so that waiting for a file or a lock does.
 
     Attributes:
-        busy: Processor milliseconds of every gap.
+        busy: Processor milliseconds of every gap but the shortest.
         walls: Wall milliseconds of the same.
     """
 
@@ -56,6 +59,8 @@ class Watchdog:
 
     def _on_beat(self):
         cpu, wall = time.thread_time(), time.perf_counter()
-        self.busy.append(1000 * (cpu - self._cpu))
-        self.walls.append(1000 * (wall - self._wall))
+        busy, waited = 1000 * (cpu - self._cpu), 1000 * (wall - self._wall)
+        if max(busy, waited) > _SHORTEST_MILLISECONDS:
+            self.busy.append(busy)
+            self.walls.append(waited)
         self._cpu, self._wall = cpu, wall

@@ -26,6 +26,7 @@ _POSTERS_KEPT = 400
 _TOLD_AFTER_MILLISECONDS = 40
 _SLICE_SECONDS = 0.008
 _CAPTIONS_AT_ONCE = 200
+_ASKED_AT_ONCE = 100
 
 _Arrival = Callable[[], str]
 """Takes something that a worker found into the facts; returns the clip's id, empty when it is out of date."""
@@ -73,6 +74,8 @@ class ClipLibrary(QObject):
         self._looks = 0
         self.is_paused = False
         self.judge: Judge | None = None
+        self._unasked: dict[str, ProjectClip] = {}
+        self._ask_timer = self._timer(0, self._ask_some)
         self._wish_timer = self._timer(0, self._fetch_wishes)
         self._inbox_timer = self._timer(_TOLD_AFTER_MILLISECONDS, self._take_in)
         self._arrived.connect(self._on_arrived, Qt.ConnectionType.QueuedConnection)
@@ -141,7 +144,9 @@ class ClipLibrary(QObject):
         self.is_paused = True
         self._pool.cancel(self._jobs.values())
         self._cut_off = {clip_id for kind, clip_id in self._jobs if kind == "probe"}
+        self._cut_off |= self._unasked.keys()
         self._jobs.clear()
+        self._unasked.clear()
         self._looks = 0
         self._tell_progress()
 
@@ -168,7 +173,15 @@ class ClipLibrary(QObject):
         self._pool.cancel(self._jobs.values())
         self.is_paused = False
         self._waiting = self._looks = 0
-        for known in (self._facts, self._posters, self._asked, self._clips, self._jobs, self._wishes):
+        for known in (
+            self._facts,
+            self._posters,
+            self._asked,
+            self._clips,
+            self._jobs,
+            self._wishes,
+            self._unasked,
+        ):
             known.clear()
         self._without_poster.clear()
         self._inbox.clear()
@@ -182,21 +195,31 @@ class ClipLibrary(QObject):
         for clip in new:
             self._asked[clip.id] = clip.source
             if clip.id not in self._facts:
-                self._facts[clip.id] = ClipFacts()
+                self._facts[clip.id] = _NOTHING
                 self._waiting += 1
             self._posters.pop(clip.id, None)
             self._without_poster.discard(clip.id)
-            self._look_at(clip)
+            self._unasked[clip.id] = clip
+        if self._unasked and not self._ask_timer.isActive():
+            self._ask_timer.start()
         self._read_captions(new)
         if len(self._facts) != len(clips):
             self._drop_all_but(self._clips)
         self._tell_progress()
+
+    def _ask_some(self) -> None:
+        """Ask the workers about new clips, a few at a time: the rows come first."""
+        for clip_id in list(self._unasked)[:_ASKED_AT_ONCE]:
+            self._look_at(self._unasked.pop(clip_id))
+        if self._unasked:
+            self._ask_timer.start()
 
     def _drop_all_but(self, known: Collection[str]) -> None:
         for gone in [clip_id for clip_id in self._facts if clip_id not in known]:
             self._waiting -= not self._facts.pop(gone).is_known
             self._asked.pop(gone, None)
             self._posters.pop(gone, None)
+            self._unasked.pop(gone, None)
             for kind in ("probe", "poster", "look"):
                 job = self._jobs.pop((kind, gone), None)
                 if job is not None:
@@ -299,6 +322,9 @@ class ClipLibrary(QObject):
         for clip_id in reversed(wishes):
             facts, probing = self.facts_of(clip_id), self._jobs.get(("probe", clip_id))
             if clip_id not in self._clips:
+                continue
+            if clip_id in self._unasked:
+                self._ask("probe", self._unasked.pop(clip_id), VISIBLE, self._on_probed)
                 continue
             if probing is not None:
                 self._pool.promote([probing])

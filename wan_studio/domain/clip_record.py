@@ -1,7 +1,9 @@
 """A clip as a search sees it: everything that can be asked about it, worked out once."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import PurePath
+
+import msgspec
 
 from wan_studio.domain.checks import ClipFacts, Level, Problem, clip_problems
 from wan_studio.domain.clip import SourceVideo
@@ -47,8 +49,7 @@ class Candidate:
     worth: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ClipRecord:
+class ClipRecord(msgspec.Struct, frozen=True):
     """What is known of a clip, flat; a number that is not known is None.
 
     Attributes:
@@ -82,8 +83,8 @@ class ClipRecord:
     speed: float | None = None
     megabytes: float | None = None
     group: int = -1
-    findings: frozenset[str] = field(default_factory=frozenset[str])
-    traits: frozenset[str] = field(default_factory=frozenset[str])
+    findings: frozenset[str] = frozenset()
+    traits: frozenset[str] = frozenset()
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -135,7 +136,7 @@ def _with_source(record: ClipRecord, project: Project, clip: ProjectClip, source
         used = source.seconds_at(trim.end_frame) - source.seconds_at(trim.start_frame)
         length = sampled_length(source, trim, settings.num_frames, settings.sampling)
         trains, speed = length.frames, length.speed
-    return replace(
+    return msgspec.structs.replace(
         record,
         codec=source.codec,
         width=source.width,

@@ -274,8 +274,8 @@ def _state(record: ClipRecord) -> str:
     if record.rejected:
         return "Rejected"
     if record.problems:
-        more = f" +{len(record.problems) - 1}" if len(record.problems) > 1 else ""
-        return record.problems[0].short + more
+        worst, *others = record.problems
+        return worst.short + (f" +{len(others)}" if others else "")
     return "Looking at it" if "unknown" in record.traits else "Ready"
 
 

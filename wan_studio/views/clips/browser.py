@@ -74,7 +74,9 @@ class ClipBrowser(QWidget):
     def chosen_ids(self) -> list[str]:
         """The chosen clips, in their order on the screen."""
         ids = self._model.ids
-        rows = sorted({index.row() for index in self._selection.selectedIndexes()})
+        # By ranges: all indexes of thousands of rows would take a third of a second.
+        ranges = sorted((one.top(), one.bottom()) for one in self._selection.selection())  # type: ignore[attr-defined]
+        rows = dict.fromkeys(row for top, bottom in ranges for row in range(top, bottom + 1))
         return [ids[row] for row in rows if row < len(ids)]
 
     def chosen_clips(self) -> list[ProjectClip]:

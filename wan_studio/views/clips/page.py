@@ -6,39 +6,29 @@ from pathlib import Path
 import msgspec
 from PySide6.QtCore import QTimer
 from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QGuiApplication
-from PySide6.QtWidgets import QFileDialog, QFrame, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
-from wan_studio.bridge.background import run_in_background
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.checks import Step
 from wan_studio.domain.clip_health import FindingKind, health_of
 from wan_studio.domain.project import MAIN, ProjectClip
 from wan_studio.models.clip_view_model import ClipViewModel, Column
-from wan_studio.paths import user_cache_folder
 from wan_studio.undo.edits import edit_project
 from wan_studio.views.clips.browser import ClipBrowser
 from wan_studio.views.clips.dataset_panel import DatasetPanel
 from wan_studio.views.clips.details import ClipDetails, DetailActions
+from wan_studio.views.clips.drop_area import DropArea
 from wan_studio.views.clips.edits import ClipEdits
 from wan_studio.views.clips.health_bar import HealthBar
 from wan_studio.views.clips.notices import ClipNotices
+from wan_studio.views.clips.remedies import ClipRemedies
 from wan_studio.views.clips.toolbar import ClipToolbar
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID
-from wan_studio.views.widgets import EmptyState, button, restyle, show_in_files
+from wan_studio.views.widgets import button, show_in_files
 from wan_studio.views.wording import count
 
 _HEALTH_AFTER_MILLISECONDS = 60
-
-
-class DropArea(QFrame):
-    """A dashed field that takes files; the window takes them everywhere, this one says so."""
-
-    def __init__(self, content: QWidget) -> None:
-        super().__init__()
-        self.setObjectName("drop")
-        layout = QVBoxLayout(self)
-        layout.addWidget(content)
 
 
 class ClipsPage(Page):
@@ -53,6 +43,7 @@ class ClipsPage(Page):
         self.setAcceptDrops(True)
         self.edits = ClipEdits(bench.session, bench.library, bench.index)
         self.model = ClipViewModel(bench.session, bench.library, bench.index, self)
+        self.remedies = ClipRemedies(bench, self.edits, self)
         self._finding: FindingKind | None = None
         self._health_timer = QTimer(self)
         self._health_timer.setSingleShot(True)
@@ -78,7 +69,7 @@ class ClipsPage(Page):
             "clip.invert": self.browser.invert,
             "clip.table": lambda: self.show_view("grid" if self.browser.view == "table" else "table"),
             "clip.keep_best": lambda: edits.keep_best(list(self.bench.index.marks)),
-            "clip.relink": self.relink,
+            "clip.relink": self.remedies.relink,
             **{f"clip.rate_{stars}": lambda stars=stars: edits.rate(chosen(), stars) for stars in range(6)},
         }
 
@@ -145,66 +136,20 @@ class ClipsPage(Page):
         """Search for this."""
         self.toolbar.show_query(query)
 
-    def relink(self) -> None:
-        """Ask where missing files may be now, and take them from there."""
-        name = QFileDialog.getExistingDirectory(self, "Where may the missing clips be now?")
-        if name:
-            self.relink_from(Path(name))
-
-    def relink_from(self, folder: Path) -> None:
-        """Look for missing files in a folder, in the background."""
-        facts = self.bench.library.facts
-        missing = {
-            clip.id: Path(clip.source)
-            for clip in self.session.project.clips
-            if clip.id in facts and facts[clip.id].is_missing
-        }
-
-        def work() -> dict[str, Path]:
-            from wan_studio.services.probe_cache import ProbeCache
-            from wan_studio.services.relink import find_moved
-
-            return find_moved(missing, [folder], ProbeCache(user_cache_folder() / "probes"))
-
-        def on_done(places: dict[str, Path]) -> None:
-            self._on_busy_changed("")
-            self.edits.relink(places)
-            self.notices.show_relinked(len(places), len(missing), folder)
-
-        self._on_busy_changed(f"Looking for {count(len(missing), 'clip')}")
-        run_in_background(work, on_done, self.bench.error_happened.emit, urgent=True)
-
-    def remedy(self, kind: FindingKind) -> None:
-        """Do what is offered against a finding, for the clips of it that are shown."""
-        records = [record for one in self.model.ids if (record := self.bench.index.record(one)) is not None]
-        ids = [record.id for record in records if kind.name in record.findings]
-        does: dict[str, Callable[[], object]] = {
-            "relink": self.relink,
-            "reject": lambda: self.edits.reject_all(ids),
-            "trim": lambda: self._open(Step.TRIM, ids),
-            "captions": lambda: self._open(Step.CAPTIONS, ids),
-            "fewer_frames": lambda: self.edits.fewer_frames(ids),
-            "real_speed": lambda: self.edits.real_speed(ids),
-            "keep_best": lambda: self.edits.keep_best(ids),
-            "cut_still": lambda: self.edits.cut_still(ids),
-            "crop_bars": lambda: self.edits.crop_bars(ids),
-        }
-        does[kind.remedy]()
-
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Show that files may be dropped."""
         if event.mimeData().hasUrls():
             event.acceptProposedAction()
-            self._show_drop(is_over=True)
+            self._drop.show_drop(is_over=True)
 
     def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
         """They went away again."""
         del event
-        self._show_drop(is_over=False)
+        self._drop.show_drop(is_over=False)
 
     def dropEvent(self, event: QDropEvent) -> None:
         """Take the files."""
-        self._show_drop(is_over=False)
+        self._drop.show_drop(is_over=False)
         paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
         if paths:
             self.bench.import_clips(paths)
@@ -230,15 +175,7 @@ class ClipsPage(Page):
                 assign=lambda name: self.edits.assign(self.browser.chosen_ids(), name),
             ),
         )
-        empty = EmptyState(
-            "film-strip",
-            "Drop a folder of clips",
-            "10 to 30 clips of 3 to 8 seconds are a good start. Captions are the .txt files beside them. "
-            "Files are not copied or changed.",
-            button("Add folder…", self.add_folder, icon_name="folder-plus"),
-            button("Add clips…", self.add_files, icon_name="plus"),
-        )
-        self._drop = DropArea(empty)
+        self._drop = DropArea(self.add_folder, self.add_files)
         with_clips = QWidget()
         layout = QVBoxLayout(with_clips)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -271,11 +208,14 @@ class ClipsPage(Page):
         self.browser.opened.connect(lambda: self.step_wanted.emit(Step.TRIM))
         self.health.finding_chosen.connect(self._on_finding_chosen)
         self.health.pause_wanted.connect(self._on_pause_wanted)
-        self.notices.remedy_wanted.connect(self.remedy)
+        self.notices.remedy_wanted.connect(lambda kind: self.remedies.do(kind, self.model.ids))
         self.notices.closed.connect(lambda: self._on_finding_chosen(None))
         self.notices.new_files_wanted.connect(bench.import_clips)
         self.notices.new_files_refused.connect(bench.watch.ignore_new)
-        self.notices.relink_wanted.connect(self.relink)
+        self.notices.relink_wanted.connect(self.remedies.relink)
+        self.remedies.page_wanted.connect(self.step_wanted)
+        self.remedies.busy_changed.connect(self._on_busy_changed)
+        self.remedies.relinked.connect(self.notices.show_relinked)
         bench.watch.news_changed.connect(self.notices.show_news)
         bench.session.project_changed.connect(self._on_project_changed)
         bench.session.project_opened.connect(self._on_project_opened)
@@ -365,11 +305,6 @@ class ClipsPage(Page):
     def _renew_details(self) -> None:
         self._details.show_clips(self.browser.chosen_clips())
 
-    def _open(self, step: Step, ids: list[str]) -> None:
-        if ids:
-            self.session.select_clip(ids[0])
-        self.step_wanted.emit(step)
-
     def _show_in_folder(self) -> None:
         if self.session.clip is not None:
             show_in_files(Path(self.session.clip.source))
@@ -390,10 +325,6 @@ class ClipsPage(Page):
 
     def _on_busy_changed(self, what: str) -> None:
         self.set_subtitle(what or self.subtitle)
-
-    def _show_drop(self, *, is_over: bool) -> None:
-        self._drop.setProperty("over", is_over)
-        restyle(self._drop)
 
 
 def make_page(bench: Workbench) -> Page:

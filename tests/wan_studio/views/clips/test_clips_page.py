@@ -154,7 +154,7 @@ def test_files_that_moved_are_found_again_with_their_captions(qtbot, page, clips
     page.bench.watch.look_now()
     qtbot.waitUntil(lambda: "missing" in findings(page, 0))
     qtbot.waitUntil(lambda: "vanished" in page.notices.news.text)
-    page.relink_from(elsewhere.parent)
+    page.remedies.relink_from(elsewhere.parent)
     qtbot.waitUntil(lambda: page.session.project.clips[0].source == str(elsewhere / "renamed.mp4"))
     assert page.session.project.clips[0].caption_file == str(elsewhere / "renamed.txt")
     assert undo_text(page) == "Find 1 clip again"

@@ -62,7 +62,7 @@ def test_the_best_of_each_group_stays_also_when_only_one_of_it_is_shown(edits):
         "b": DuplicateMark(0, is_exact=True, is_best=True),
     }
     edits.index.set_marks(marks)
-    assert edits.index.record("b").findings == {"duplicate", "letterbox", "untrimmed"}
+    assert "duplicate" in edits.index.record("b").findings
     edits.keep_best(["b"])
     assert [clip.rejected for clip in edits.session.project.clips] == [True, False, False]
 
