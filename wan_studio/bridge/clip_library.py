@@ -1,8 +1,8 @@
 """What the clips' files say: probed and pictured by worker processes, and kept for every page."""
 
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -11,18 +11,16 @@ from PySide6.QtCore import QObject, Qt, QTimer, Signal
 from PySide6.QtGui import QImage, QPixmap
 
 from wan_studio.bridge.background import run_in_background
+from wan_studio.bridge.caption_batch import read_captions
+from wan_studio.bridge.poster_shelf import PosterShelf
 from wan_studio.bridge.project_session import ProjectSession
 from wan_studio.domain.checks import ClipFacts, Problem
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.project import ProjectClip
-from wan_studio.errors import AppError
-from wan_studio.services.caption_store import read_caption
 from wan_studio.services.media_pool import IDLE, USUAL, VISIBLE, MediaJob, MediaPool, media_pool
 from wan_studio.services.media_worker import Kind, MediaReply, MediaRequest
 from wan_studio.services.probe_cache import decoded_source
 
-_POSTERS_KEPT = 400
-"""Of 320 x 180 pixels each about 230 KB."""
 _TOLD_AFTER_MILLISECONDS = 40
 _SLICE_SECONDS = 0.008
 _CAPTIONS_AT_ONCE = 200
@@ -62,8 +60,7 @@ class ClipLibrary(QObject):
         self._cache = str(cache_folder)
         self._pool = pool or media_pool()
         self._facts: dict[str, ClipFacts] = {}
-        self._posters: OrderedDict[str, QPixmap] = OrderedDict()
-        self._without_poster: set[str] = set()
+        self._posters = PosterShelf()
         self._asked: dict[str, str] = {}
         self._clips: dict[str, ProjectClip] = {}
         self._jobs: dict[tuple[Kind, str], MediaJob] = {}
@@ -102,9 +99,7 @@ class ClipLibrary(QObject):
     def poster_of(self, clip_id: str) -> QPixmap | None:
         """The small picture of a clip; where it is not at hand, it will be: who asks is on the screen."""
         poster = self._posters.get(clip_id)
-        if poster is not None:
-            self._posters.move_to_end(clip_id)
-        elif clip_id not in self._without_poster and not self.is_paused:
+        if poster is None and not self._posters.has_none(clip_id) and not self.is_paused:
             self._wishes[clip_id] = None
             if not self._wish_timer.isActive():
                 self._wish_timer.start()
@@ -135,7 +130,7 @@ class ClipLibrary(QObject):
             return
         for clip in clips:
             if clip.id in clip_ids:
-                self._posters.pop(clip.id, None)
+                self._posters.drop(clip.id)
                 self._look_at(clip)
         self._tell_progress()
 
@@ -183,7 +178,6 @@ class ClipLibrary(QObject):
             self._unasked,
         ):
             known.clear()
-        self._without_poster.clear()
         self._inbox.clear()
 
     def _look_at_new_clips(self) -> None:
@@ -197,8 +191,7 @@ class ClipLibrary(QObject):
             if clip.id not in self._facts:
                 self._facts[clip.id] = _NOTHING
                 self._waiting += 1
-            self._posters.pop(clip.id, None)
-            self._without_poster.discard(clip.id)
+            self._posters.drop(clip.id)
             self._unasked[clip.id] = clip
         if self._unasked and not self._ask_timer.isActive():
             self._ask_timer.start()
@@ -218,7 +211,7 @@ class ClipLibrary(QObject):
         for gone in [clip_id for clip_id in self._facts if clip_id not in known]:
             self._waiting -= not self._facts.pop(gone).is_known
             self._asked.pop(gone, None)
-            self._posters.pop(gone, None)
+            self._posters.drop(gone)
             self._unasked.pop(gone, None)
             for kind in ("probe", "poster", "look"):
                 job = self._jobs.pop((kind, gone), None)
@@ -258,7 +251,7 @@ class ClipLibrary(QObject):
                 if kind == "probe":
                     self._take_source(clip_id, found, reply)
                 elif kind == "poster":
-                    self._take_poster(clip_id, image)
+                    self._posters.put(clip_id, image)
                 if take is not None:
                     take(clip_id, reply)
                 return clip_id
@@ -296,17 +289,9 @@ class ClipLibrary(QObject):
             is_missing=reply.is_missing,
         )
 
-    def _take_poster(self, clip_id: str, image: QImage | None) -> None:
-        if image is None or image.isNull():
-            # Its list says why it has none: the same file is probed there.
-            self._without_poster.add(clip_id)
-            return
-        self._posters[clip_id] = QPixmap.fromImage(image)
-        while len(self._posters) > _POSTERS_KEPT:
-            self._posters.popitem(last=False)
-
     def _on_probed(self, clip_id: str, reply: MediaReply) -> None:
-        self._without_poster.discard(clip_id)
+        if self._posters.has_none(clip_id):
+            self._posters.drop(clip_id)
         facts = self.facts_of(clip_id)
         if facts.source is not None and facts.look is None and not self.is_paused:
             self._ask("look", self._clips[clip_id], IDLE, self._on_looked)
@@ -329,7 +314,7 @@ class ClipLibrary(QObject):
             if probing is not None:
                 self._pool.promote([probing])
             elif facts.source is None:
-                self._without_poster.add(clip_id)
+                self._posters.put(clip_id, None)
             elif (poster := self._jobs.get(("poster", clip_id))) is not None:
                 self._pool.promote([poster])
             else:
@@ -338,7 +323,7 @@ class ClipLibrary(QObject):
     def _read_captions(self, clips: Sequence[ProjectClip]) -> None:
         for start in range(0, len(clips), _CAPTIONS_AT_ONCE):
             part = clips[start : start + _CAPTIONS_AT_ONCE]
-            run_in_background(lambda part=part: _captions(part), self._take_captions)
+            run_in_background(lambda part=part: read_captions(part), self._take_captions)
 
     def _take_captions(self, read: dict[str, tuple[str | None, str]]) -> None:
         changed: set[str] = set()
@@ -361,14 +346,3 @@ class ClipLibrary(QObject):
 
 
 _NOTHING = ClipFacts()
-
-
-def _captions(clips: Iterable[ProjectClip]) -> dict[str, tuple[str | None, str]]:
-    """Text and problem of each caption; on a pool thread."""
-    read: dict[str, tuple[str | None, str]] = {}
-    for clip in clips:
-        try:
-            read[clip.id] = (read_caption(Path(clip.caption_file)).text, "")
-        except (AppError, OSError) as error:
-            read[clip.id] = (None, str(error))
-    return read

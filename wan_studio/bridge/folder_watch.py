@@ -10,7 +10,7 @@ from PySide6.QtCore import QObject, QTimer, Signal
 from wan_studio.bridge.background import run_in_background
 from wan_studio.bridge.clip_library import ClipLibrary
 from wan_studio.bridge.project_session import ProjectSession
-from wan_studio.services.folder_scan import FolderNews, WatchedClip
+from wan_studio.domain.folder_news import FolderNews, WatchedClip
 
 _EVERY_MILLISECONDS = 4000
 _SHARE_OF_TIME = 50

@@ -2,44 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from wan_studio.domain.folder_news import FolderNews, Stamp, WatchedClip
 from wan_studio.services.clip_import import natural_key
 from wan_studio.services.media_probe import is_media
-
-Stamp = tuple[int, int]
-"""Size in bytes and time of change in nanoseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class WatchedClip:
-    """A clip's file as it was when it was looked at.
-
-    Attributes:
-        stamp: None where it could not be read then, or was not there.
-        is_missing: Whether it was not there.
-    """
-
-    clip_id: str
-    path: str
-    stamp: Stamp | None
-    is_missing: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FolderNews:
-    """What has changed.
-
-    Attributes:
-        changed: Clips whose files have another size or time, or are there again.
-        vanished: Clips whose files are gone.
-        new: Media files beside the clips that are not in the project.
-    """
-
-    changed: frozenset[str] = frozenset()
-    vanished: frozenset[str] = frozenset()
-    new: tuple[Path, ...] = ()
 
 
 def scan(clips: list[WatchedClip]) -> FolderNews:

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from tests.media import make_video
-from wan_studio.services.folder_scan import WatchedClip, scan
+from wan_studio.domain.folder_news import WatchedClip
+from wan_studio.services.folder_scan import scan
 from wan_studio.services.media_probe import probe
 from wan_studio.services.probe_cache import ProbeCache
 from wan_studio.services.relink import find_moved

@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from wan_studio.domain.checks import Level
 from wan_studio.domain.clip_health import FindingKind
-from wan_studio.services.folder_scan import FolderNews
+from wan_studio.domain.folder_news import FolderNews
 from wan_studio.views.clips.delegate import LEVEL_TONES
 from wan_studio.views.theme import GRID, ToneName
 from wan_studio.views.widgets import Banner

@@ -58,8 +58,8 @@ class ClipsPage(Page):
         """What the keys do here."""
         edits, chosen = self.edits, self.browser.chosen_ids
         return {
-            "clip.reject": lambda: edits.reject(chosen()),
-            "clip.remove": lambda: edits.remove(chosen()),
+            "clip.reject": self.reject_selected,
+            "clip.remove": self.remove_selected,
             "clip.next": lambda: self.browser.go_on(1),
             "clip.previous": lambda: self.browser.go_on(-1),
             "clip.paste": self.paste,
@@ -103,6 +103,14 @@ class ClipsPage(Page):
         name = QFileDialog.getExistingDirectory(self, "Add a folder of clips")
         if name:
             self.bench.import_clips([Path(name)])
+
+    def reject_selected(self) -> None:
+        """Reject the chosen clips, or take them back when the first one is rejected."""
+        self.edits.reject(self.browser.chosen_ids())
+
+    def remove_selected(self) -> None:
+        """Take the chosen clips out of the project; the files stay."""
+        self.edits.remove(self.browser.chosen_ids())
 
     def paste(self) -> None:
         """Add the files or folders that were copied in a file manager, or whose paths were copied."""
@@ -168,8 +176,8 @@ class ClipsPage(Page):
             self.bench,
             DetailActions(
                 go_to=self.step_wanted.emit,
-                reject=lambda: self.edits.reject(self.browser.chosen_ids()),
-                remove=lambda: self.edits.remove(self.browser.chosen_ids()),
+                reject=self.reject_selected,
+                remove=self.remove_selected,
                 show_in_folder=self._show_in_folder,
                 rate=lambda rating: self.edits.rate(self.browser.chosen_ids(), rating),
                 assign=lambda name: self.edits.assign(self.browser.chosen_ids(), name),
