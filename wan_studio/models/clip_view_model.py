@@ -36,14 +36,14 @@ class Column(StrEnum):
     """What the table shows; also what clips can be ordered by."""
 
     NAME = "Name"
+    STATE = "State"
     LENGTH = "Length"
     SIZE = "Size"
     RATE = "Rate"
     TRAINS = "Trains"
-    CAPTION = "Caption"
     RATING = "Rating"
     DATASET = "Data set"
-    STATE = "State"
+    CAPTION = "Caption"
 
 
 COLUMNS = tuple(Column)

@@ -158,4 +158,7 @@ class ClipBrowser(QWidget):
         self._choose(kept or ([self._session.clip_id] if row >= 0 else []))
         self._view().verticalScrollBar().setValue(self._kept_scroll)
         self._is_renewing = False
+        if row < 0 and self._model.rowCount():
+            # The clip that was looked at is not among those that are found: look at the first of them.
+            self._session.select_clip(kept[0] if kept else self._model.ids[0])
         self.choice_changed.emit()

@@ -17,12 +17,12 @@ from wan_studio.views.theme import GRID, icon, numeric_font, tone
 
 _ROW_HEIGHT = 32
 _WIDTHS = {
-    Column.NAME: 200,
+    Column.NAME: 160,
+    Column.STATE: 136,
     Column.LENGTH: 72,
     Column.SIZE: 108,
     Column.RATE: 88,
     Column.TRAINS: 64,
-    Column.CAPTION: 220,
     Column.RATING: 96,
     Column.DATASET: 104,
 }
