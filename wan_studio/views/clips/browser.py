@@ -1,6 +1,6 @@
 """Grid and table of the same clips, with one choice."""
 
-from PySide6.QtCore import QItemSelection, QItemSelectionModel, Signal
+from PySide6.QtCore import QItemSelection, QItemSelectionModel, Qt, Signal
 from PySide6.QtWidgets import QStackedWidget, QVBoxLayout, QWidget
 
 from wan_studio.bridge.project_session import ProjectSession
@@ -42,6 +42,7 @@ class ClipBrowser(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._stack)
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.view = "grid"
         for view in (self.grid, self.table):
             view.activated.connect(lambda _: self.opened.emit())
@@ -68,7 +69,8 @@ class ClipBrowser(QWidget):
 
     def take_focus(self) -> None:
         """The keys go to the clips."""
-        self._view().setFocus()
+        shown = self._stack.currentWidget()
+        (self if shown is self._nothing else shown).setFocus()
         self._on_clip_selected(self._session.clip_id)
 
     def chosen_ids(self) -> list[str]:

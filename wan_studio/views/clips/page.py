@@ -204,6 +204,7 @@ class ClipsPage(Page):
     def _connect(self) -> None:
         bench, toolbar = self.bench, self.toolbar
         toolbar.query_changed.connect(self._on_query_changed)
+        toolbar.left.connect(self.browser.take_focus)
         toolbar.dataset_changed.connect(self.model.set_dataset)
         toolbar.dataset_changed.connect(self._health_timer.start)
         toolbar.order_changed.connect(lambda by, down: self.model.set_order(by, is_descending=down))

@@ -1,6 +1,7 @@
 """Above the clips: which data set, a search with its sentence, the order, and grid or table."""
 
-from PySide6.QtCore import QPoint, Signal
+from PySide6.QtCore import QPoint, Qt, Signal
+from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import QComboBox, QLineEdit, QMenu, QSizePolicy, QWidget
 
 from wan_studio.domain.project import MAIN, Project
@@ -39,6 +40,7 @@ class ClipToolbar(QWidget):
         order_changed: Another order is chosen. args: Column or None, whether from the largest on
         view_changed: arg: "grid" or "table"
         datasets_toggled: The settings of data sets are wanted or not. arg: bool
+        left: Esc or Enter in the search: the keys go to the clips again.
     """
 
     query_changed = Signal(str)
@@ -46,6 +48,7 @@ class ClipToolbar(QWidget):
     order_changed = Signal(object, bool)
     view_changed = Signal(str)
     datasets_toggled = Signal(bool)
+    left = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,6 +59,10 @@ class ClipToolbar(QWidget):
         self.search.setMinimumWidth(160)
         self.search.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.search.textChanged.connect(self.query_changed)
+        self.search.returnPressed.connect(self.left)
+        escape = QShortcut(QKeySequence("Esc"), self.search)
+        escape.setContext(Qt.ShortcutContext.WidgetShortcut)
+        escape.activated.connect(self.left)
         self._problem = label("", "bad", wrap=True)
         self._problem.hide()
         self.dataset = QComboBox()

@@ -93,6 +93,8 @@ def test_letters_and_figures_typed_into_the_search_do_nothing_to_clips(open_wind
     QTest.keyClick(open_window, Qt.Key.Key_F, Qt.KeyboardModifier.ControlModifier)
     QTest.keyClicks(page.toolbar.search, "x 5")
     assert page.toolbar.search.text() == "x 5"
+    QTest.keyClick(page.toolbar.search, Qt.Key.Key_Escape)
+    assert not page.toolbar.search.hasFocus()
     assert not any(clip.rejected or clip.rating for clip in page.session.project.clips)
 
 
