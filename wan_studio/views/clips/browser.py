@@ -69,8 +69,8 @@ class ClipBrowser(QWidget):
 
     def take_focus(self) -> None:
         """The keys go to the clips."""
-        shown = self._stack.currentWidget()
-        (self if shown is self._nothing else shown).setFocus()
+        # A view that is hidden because nothing is found takes no keys.
+        (self._view() if self._model.rowCount() else self).setFocus()
         self._on_clip_selected(self._session.clip_id)
 
     def chosen_ids(self) -> list[str]:
