@@ -334,7 +334,8 @@ def child_command(
 ) -> list[str]:
     """The command line that does the work."""
     if command == "test":
-        return [str(python), "-m", "pytest", *arguments]
+        # Two processes, whose files stay together: made once for a file, such as a trained run, serves all its tests.
+        return [str(python), "-m", "pytest", "-n", "2", "--dist", "loadfile", *arguments]
     # -P: started in a folder with a random.py in it, Python must not import that one.
     app = [str(python), "-P", "-m", "wan_studio"]
     if command == "run":

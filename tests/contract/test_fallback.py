@@ -95,6 +95,7 @@ def test_where_nothing_resumes_a_new_run_begins_with_the_last_lora(tmp_path, bas
     assert Rung.EIGHT_BITS not in offer_for(run, state, lambda: NO_GPU).plan.rungs
 
 
+@pytest.mark.slow  # The first of these goes the same way without being told by hand.
 def test_a_later_resume_takes_the_plan_at_once(tmp_path, base, short_trainer, capsys):
     short_trainer("training.gradient_checkpointing=true")
     run = RunFolder(tmp_path / "runs" / "small-001")

@@ -100,7 +100,13 @@ def test_the_command_line_of_each_command(bootstrap):
     python = Path("python")
     app = ["python", "-P", "-m", "wan_studio"]
     make = bootstrap.child_command
-    assert make(python, "test", ["-q"], can_show_window=True) == ["python", "-m", "pytest", "-q"]
+    assert make(python, "test", ["-q"], can_show_window=True) == [
+        "python",
+        "-m",
+        "pytest",
+        *("-n", "2", "--dist", "loadfile"),
+        "-q",
+    ]
     assert make(python, "run", [], can_show_window=True) == app
     assert make(python, "demo", [], can_show_window=True) == [*app, "demo"]
     assert make(python, "train", ["--clips", "a b"], can_show_window=True) == [

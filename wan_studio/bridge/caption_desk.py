@@ -189,7 +189,8 @@ class CaptionDesk(QObject):
             self._is_looking = False
             raise error
 
-        run_in_background(lambda: look_at_captions(files), on_done, on_error)
+        task = run_in_background(lambda: look_at_captions(files), on_done, on_error)
+        self.destroyed.connect(task.cancel)
 
     def save_now(self) -> None:
         """Write at once what waits, and wait for what is being written: the window closes."""
@@ -274,8 +275,7 @@ class CaptionDesk(QObject):
 
     def _tell_some(self) -> None:
         now, self._to_tell = self._to_tell[:_TOLD_AT_ONCE], self._to_tell[_TOLD_AT_ONCE:]
-        for clip_id in now:
-            self._library.clip_changed.emit(clip_id)
+        self._library.tell(now)
         if self._to_tell:
             self._tell_timer.start(5)
 

@@ -146,7 +146,8 @@ class CaptionIndex(QObject):
                 self.counter_changed.emit()
                 self.touch(frozenset(clip.id for clip in self._session.project.clips))
 
-        run_in_background(lambda: load_counter(model), on_done)
+        task = run_in_background(lambda: load_counter(model), on_done)
+        self.destroyed.connect(task.cancel)
 
     def _on_clip_changed(self, clip_id: str) -> None:
         self.touch(frozenset((clip_id,)))
@@ -191,7 +192,8 @@ class CaptionIndex(QObject):
             self._is_working = False
             self._take(made, order)
 
-        run_in_background(work, on_done)
+        task = run_in_background(work, on_done)
+        self.destroyed.connect(task.cancel)
 
     def _take(self, made: Mapping[str, CaptionEntry], order: list[str]) -> None:
         known = {**self._entries, **made}
@@ -205,7 +207,8 @@ class CaptionIndex(QObject):
             self.words = words
             self.words_changed.emit()
 
-        run_in_background(lambda: WordsInUse(captions), on_done)
+        task = run_in_background(lambda: WordsInUse(captions), on_done)
+        self.destroyed.connect(task.cancel)
 
     def _timer(self, milliseconds: int, on_timeout: Callable[[], None]) -> QTimer:
         timer = QTimer(self)

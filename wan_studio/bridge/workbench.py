@@ -14,8 +14,11 @@ from trainer.protocol.job import MINIATURE
 from wan_studio.bridge.background import ProgressRelay, run_in_background
 from wan_studio.bridge.calibration_keeper import CalibrationKeeper
 from wan_studio.bridge.caption_desk import CaptionDesk
+from wan_studio.bridge.clip_index import ClipIndex
 from wan_studio.bridge.clip_library import ClipLibrary
+from wan_studio.bridge.duplicate_finder import DuplicateFinder
 from wan_studio.bridge.fallback_desk import FallbackDesk
+from wan_studio.bridge.folder_watch import FolderWatch
 from wan_studio.bridge.hardware_monitor import HardwareMonitor
 from wan_studio.bridge.project_session import ProjectSession
 from wan_studio.bridge.rehearsal import Rehearsal
@@ -65,7 +68,10 @@ class Workbench(QObject):
         super().__init__(parent)
         self.settings: AppSettings = load_settings()
         self.session = ProjectSession(self)
-        self.library = ClipLibrary(self.session, user_cache_folder() / "posters")
+        self.library = ClipLibrary(self.session, user_cache_folder())
+        self.index = ClipIndex(self.session, self.library)
+        self.duplicates = DuplicateFinder(self.session, self.library, self.index)
+        self.watch = FolderWatch(self.session, self.library)
         self.captions = CaptionDesk(self.session, self.library)
         self.runs = RunDesk(self.session)
         self.hardware = HardwareMonitor(_disk_folders(None, None), self)
@@ -181,6 +187,8 @@ class Workbench(QObject):
         self.rehearsal.leave()
         self.runs.stop_watching()
         self.captions.save_now()
+        self.watch.stop()
+        self.library.pause()
         self.session.save_now()
 
     def _remember_card(self, card: ManualCard | None) -> None:

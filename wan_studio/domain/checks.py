@@ -6,7 +6,8 @@ from enum import StrEnum
 
 from wan_studio.domain.caption import TRIGGER_PLACEHOLDER, names
 from wan_studio.domain.clip import SourceVideo
-from wan_studio.domain.frame_sampling import sample_frames
+from wan_studio.domain.clip_look import ClipLook
+from wan_studio.domain.frame_sampling import sampled_length
 from wan_studio.domain.job_builder import FEWEST_FRAMES
 from wan_studio.domain.project import Project, ProjectClip
 
@@ -45,12 +46,16 @@ class ClipFacts:
         unreadable: Why it cannot be read; empty when it can or is not yet known.
         caption: Text of its `.txt`; None while unknown.
         caption_problem: Why the `.txt` cannot be read.
+        is_missing: Whether the file is not where it was; `unreadable` says so, too.
+        look: What its pictures told; None until they were looked at.
     """
 
     source: SourceVideo | None = None
     unreadable: str = ""
     caption: str | None = None
     caption_problem: str = ""
+    is_missing: bool = False
+    look: ClipLook | None = None
 
     @property
     def is_known(self) -> bool:
@@ -96,7 +101,7 @@ def clip_problems(project: Project, clip: ProjectClip, facts: ClipFacts) -> tupl
     if clip.rejected:
         return ()
     if facts.unreadable:
-        return (Problem(Level.BLOCKER, "Unreadable", facts.unreadable),)
+        return (Problem(Level.BLOCKER, "Missing" if facts.is_missing else "Unreadable", facts.unreadable),)
     found: list[Problem] = []
     trigger = project.dataset_trigger(clip.dataset)
     if facts.source is not None:
@@ -123,17 +128,25 @@ def clip_problems(project: Project, clip: ProjectClip, facts: ClipFacts) -> tupl
 
 
 def step_states(
-    project: Project, facts: Mapping[str, ClipFacts], *, fits: bool = True
+    project: Project,
+    facts: Mapping[str, ClipFacts],
+    known_problems: Mapping[str, tuple[Problem, ...]] | None = None,
+    *,
+    fits: bool = True,
 ) -> dict[Step, StepState]:
     """How far each page is, from Goal to Training.
 
     Args:
         project: The open one.
-        facts: What is known of its clips.
+        facts: What is known of its clips, by clip id.
+        known_problems: Problems by clip id, where they were worked out before.
         fits: Whether the settings fit the machine, as far as that is known.
     """
     used = [clip for clip in project.clips if not clip.rejected]
-    problems = {clip.id: clip_problems(project, clip, facts.get(clip.id, ClipFacts())) for clip in used}
+    if known_problems is None:
+        problems = {clip.id: clip_problems(project, clip, facts.get(clip.id, ClipFacts())) for clip in used}
+    else:
+        problems = {clip.id: known_problems.get(clip.id, ()) for clip in used}
     usable = [c for c in used if not any(p.level is Level.BLOCKER for p in problems[c.id])]
     trimmed = sum(clip.trim is not None for clip in used)
     captionless = sum(any(p.short in _CAPTION_PROBLEMS for p in problems[clip.id]) for clip in used)
@@ -176,14 +189,14 @@ def _length_problems(project: Project, clip: ProjectClip, source: SourceVideo) -
     if trim.end_frame > source.frame_count:
         text = f"The file now has {source.frame_count} frames; the trim ends at frame {trim.end_frame}."
         return [Problem(Level.BLOCKER, "Trim outside", text)]
-    sample = sample_frames(source, trim, datasets.num_frames, datasets.sampling)
+    sample = sampled_length(source, trim, datasets.num_frames, datasets.sampling)
     if source.is_image:
         return []
-    if len(sample.frames) < min(FEWEST_FRAMES, sample.wanted_frames):
+    if sample.frames < min(FEWEST_FRAMES, sample.wanted_frames):
         return [Problem(Level.BLOCKER, "Too short", f"It is too short for {FEWEST_FRAMES} frames at 16 fps.")]
-    if sample.is_shortened:
-        text = f"It trains with {len(sample.frames)} frames: too short for {sample.wanted_frames} at 16 fps."
-        return [Problem(Level.NOTE, f"{len(sample.frames)} frames", text)]
+    if sample.frames < sample.wanted_frames:
+        text = f"It trains with {sample.frames} frames: too short for {sample.wanted_frames} at 16 fps."
+        return [Problem(Level.NOTE, f"{sample.frames} frames", text)]
     if sample.speed > 1.2 or sample.speed < 0.8:
         text = f"Its motion is learnt at {sample.speed:.2f} times its real speed."
         return [Problem(Level.WARNING, f"Speed {sample.speed:.2f}x", text)]

@@ -56,6 +56,21 @@ class FrameSample:
         return len(self.frames) < self.wanted_frames
 
 
+@dataclass(frozen=True, slots=True)
+class SampledLength:
+    """How much of a clip trains, without saying which frames.
+
+    Attributes:
+        frames: As many as `FrameSample.frames` would hold.
+        speed: As there.
+        wanted_frames: As there.
+    """
+
+    frames: int
+    speed: float
+    wanted_frames: int
+
+
 def valid_frame_count(frames: float) -> int:
     """The largest 4n+1 that is not above `frames`; at least 1."""
     return 4 * max(0, math.floor((frames - 1) / 4)) + 1
@@ -72,6 +87,19 @@ def longest_window(source: SourceVideo, trim: TrimRange) -> int:
     if source.is_image or trim.frame_count == 1:
         return 1
     return valid_frame_count(frames_in(_range_seconds(source, trim)))
+
+
+def sampled_length(
+    source: SourceVideo, trim: TrimRange, num_frames: int, rule: SamplingRule = "real_speed"
+) -> SampledLength:
+    """What `sample_frames` would give, in a fraction of its time: lists of thousands ask for it."""
+    wanted = valid_frame_count(num_frames)
+    if source.is_image or trim.frame_count == 1:
+        return SampledLength(1, 1.0, wanted)
+    if rule == "whole_range" and wanted > 1:
+        span = source.seconds_at(trim.end_frame - 1) - source.seconds_at(trim.start_frame)
+        return SampledLength(wanted, span * MODEL_FRAMES_PER_SECOND / (wanted - 1), wanted)
+    return SampledLength(min(wanted, longest_window(source, trim)), 1.0, wanted)
 
 
 def sample_frames(

@@ -29,7 +29,7 @@ from wan_studio.domain.clip import TrimRange
 from wan_studio.domain.frame_sampling import SamplingRule
 from wan_studio.errors import AppError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MAIN = ""
 """Name of the main data set: the clips of the folder that a project is made from."""
 
@@ -300,6 +300,7 @@ class ProjectClip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         caption_file: Absolute path of its `.txt`.
         rejected: Left out of training, but kept in the list.
         dataset: Name of its data set; empty is the main one.
+        rating: The user's, 1 to 5; 0 is none.
     """
 
     id: str
@@ -309,6 +310,7 @@ class ProjectClip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     crop: CropBox | None = None
     rejected: bool = False
     dataset: str = MAIN
+    rating: Annotated[int, Meta(ge=0, le=5)] = 0
 
 
 class Project(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

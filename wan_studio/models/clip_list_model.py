@@ -7,9 +7,9 @@ from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistent
 
 from wan_studio.bridge.clip_library import ClipLibrary
 from wan_studio.bridge.project_session import ProjectSession
-from wan_studio.domain.checks import ClipFacts, Problem, clip_problems
 from wan_studio.domain.project import ProjectClip
 
+_MANY = 64
 AnyIndex = QModelIndex | QPersistentModelIndex
 
 
@@ -33,10 +33,11 @@ class ClipListModel(QAbstractListModel):
         self._session = session
         self._library = library
         self._clips: tuple[ProjectClip, ...] = ()
-        self._problems: dict[str, tuple[Problem, ...]] = {}
+        self._rows: dict[str, int] = {}
         session.project_opened.connect(self._refresh)
         session.project_changed.connect(self._refresh)
-        library.clip_changed.connect(self._on_clip_changed)
+        library.clips_changed.connect(self._on_clips_changed)
+        library.problems_changed.connect(self._on_clips_changed)
         self._refresh()
 
     def rowCount(self, parent: AnyIndex | None = None) -> int:
@@ -45,7 +46,7 @@ class ClipListModel(QAbstractListModel):
 
     def row_of(self, clip_id: str) -> int:
         """The clip's row, or -1."""
-        return next((row for row, clip in enumerate(self._clips) if clip.id == clip_id), -1)
+        return self._rows.get(clip_id, -1)
 
     def data(self, index: AnyIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """What is known of the clip."""
@@ -56,7 +57,7 @@ class ClipListModel(QAbstractListModel):
             case Qt.ItemDataRole.DisplayRole | Qt.ItemDataRole.AccessibleTextRole:
                 return _name(clip)
             case Qt.ItemDataRole.ToolTipRole:
-                problems = self._problems.get(clip.id, ())
+                problems = self._library.problems_of(clip.id)
                 return "\n".join([clip.source, *(problem.text for problem in problems)])
             case ClipRole.ID:
                 return clip.id
@@ -65,7 +66,7 @@ class ClipListModel(QAbstractListModel):
             case ClipRole.SOURCE:
                 return self._library.source_of(clip.id)
             case ClipRole.PROBLEMS:
-                return self._problems.get(clip.id, ())
+                return self._library.problems_of(clip.id)
             case ClipRole.POSTER:
                 return self._library.poster_of(clip.id)
             case ClipRole.CAPTION:
@@ -80,29 +81,33 @@ class ClipListModel(QAbstractListModel):
         if [clip.id for clip in clips] != [clip.id for clip in self._clips]:
             self.beginResetModel()
             self._clips = clips
-            self._find_problems()
+            self._rows = {clip.id: row for row, clip in enumerate(clips)}
             self.endResetModel()
             return
+        changed = [
+            row for row, (new, old) in enumerate(zip(clips, self._clips, strict=True)) if new is not old
+        ]
         self._clips = clips
-        self._find_problems()
-        if clips:
-            self.dataChanged.emit(self.index(0), self.index(len(clips) - 1))
+        if changed:
+            self.dataChanged.emit(self.index(changed[0]), self.index(changed[-1]))
 
-    def _find_problems(self) -> None:
-        if self._session.is_open:
-            project, facts = self._session.project, self._library.facts
-            self._problems = {
-                clip.id: clip_problems(project, clip, facts.get(clip.id, ClipFacts())) for clip in self._clips
-            }
+    def _on_clips_changed(self, clip_ids: frozenset[str]) -> None:
+        rows = sorted(self._rows[clip_id] for clip_id in clip_ids if clip_id in self._rows)
+        for first, last in ranges(rows):
+            self.dataChanged.emit(self.index(first), self.index(last))
 
-    def _on_clip_changed(self, clip_id: str) -> None:
-        row = self.row_of(clip_id)
-        if row >= 0:
-            clip = self._clips[row]
-            self._problems[clip_id] = clip_problems(
-                self._session.project, clip, self._library.facts_of(clip_id)
-            )
-            self.dataChanged.emit(self.index(row), self.index(row))
+
+def ranges(rows: list[int]) -> list[tuple[int, int]]:
+    """Runs of rows that follow each other; one span of all where there are very many."""
+    if len(rows) > _MANY:
+        return [(rows[0], rows[-1])]
+    found: list[tuple[int, int]] = []
+    for row in rows:
+        if found and found[-1][1] == row - 1:
+            found[-1] = (found[-1][0], row)
+        else:
+            found.append((row, row))
+    return found
 
 
 def _name(clip: ProjectClip) -> str:

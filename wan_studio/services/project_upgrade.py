@@ -40,4 +40,9 @@ def _from_2(data: Data) -> Data:
     return data
 
 
-_UPGRADES: dict[int, Callable[[Data], Data]] = {1: _from_1, 2: _from_2}
+def _from_3(data: Data) -> Data:
+    """Version 4: clips may be rated; none is."""
+    return data
+
+
+_UPGRADES: dict[int, Callable[[Data], Data]] = {1: _from_1, 2: _from_2, 3: _from_3}

@@ -65,6 +65,19 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec("caption.copy", "Copy caption", "Clip", ("Ctrl+Shift+C",), _CAPTIONS),
     ActionSpec("caption.paste", "Paste caption into selected clips", "Clip", ("Ctrl+Shift+V",), _CAPTIONS),
     ActionSpec("caption.history", "Earlier versions of the caption", "Clip", ("Ctrl+Shift+H",), _CAPTIONS),
+    ActionSpec("clip.paste", "Paste clips", "Clip", ("Ctrl+V",), (Step.CLIPS,), needs_project=True),
+    ActionSpec("clip.search", "Search clips", "Clip", ("Ctrl+F",), (Step.CLIPS,)),
+    ActionSpec("clip.attention", "Next clip that needs attention", "Clip", ("Ctrl+J",), (Step.CLIPS,)),
+    ActionSpec("clip.select_all", "Select all clips", "Clip", ("Ctrl+A",), (Step.CLIPS,)),
+    ActionSpec("clip.invert", "Invert selection", "Clip", ("Ctrl+I",), (Step.CLIPS,)),
+    *(
+        ActionSpec(f"clip.rate_{stars}", f"Rate {stars}", "Clip", (str(stars),), (Step.CLIPS,))
+        for stars in range(1, 6)
+    ),
+    ActionSpec("clip.rate_0", "Take rating away", "Clip", ("0",), (Step.CLIPS,)),
+    ActionSpec("clip.table", "Grid or table", "View", ("Ctrl+Shift+L",), (Step.CLIPS,)),
+    ActionSpec("clip.keep_best", "Reject duplicates, keep the best", "Clip", (), (Step.CLIPS,)),
+    ActionSpec("clip.relink", "Find missing clips…", "Clip", (), (Step.CLIPS,)),
     ActionSpec("play.toggle", "Play or pause", "Clip", ("Space",), _PLAYERS),
     ActionSpec("play.stop", "Stop", "Clip", ("K",), _PLAYERS),
     ActionSpec("play.back", "Play backward, faster each time", "Clip", ("J",), _PLAYERS),

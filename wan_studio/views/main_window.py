@@ -220,7 +220,7 @@ class MainWindow(QMainWindow):
         self._rail_timer.setInterval(50)
         self._rail_timer.timeout.connect(self._renew_rail)
         bench.session.project_changed.connect(self._rail_timer.start)
-        bench.library.clip_changed.connect(self._rail_timer.start)
+        bench.index.records_changed.connect(self._on_records_changed)
 
     def _on_project_opened(self) -> None:
         self.banner.dismiss()
@@ -235,6 +235,9 @@ class MainWindow(QMainWindow):
         self.go_to(next_step)
         self._landed_on = next_step
 
+    def _on_records_changed(self) -> None:
+        self._rail_timer.start()
+
     def _on_run_changed(self, watched: WatchedRun | None) -> None:
         self._strip.show_run(watched)
         self._renew_rail()
@@ -248,9 +251,7 @@ class MainWindow(QMainWindow):
         session = self.bench.session
         if session.is_open:
             self._strip.set_gpu_index(session.project.settings.job.gpu)
-            judgement = self.bench.plans.judgement
-            fits = judgement is None or judgement.fits
-            for step, state in step_states(session.project, self.bench.library.facts, fits=fits).items():
+            for step, state in self._step_states().items():
                 self._rail.set_state(step, state)
         watched = self.bench.runs.watched
         monitor, results, review = StepState(), StepState(), StepState()
@@ -267,6 +268,12 @@ class MainWindow(QMainWindow):
         self._rail.set_state(Step.REVIEW, review)
         self._rail.set_state(Step.MONITOR, monitor)
         self._rail.set_state(Step.RESULTS, results)
+
+    def _step_states(self) -> dict[Step, StepState]:
+        bench = self.bench
+        judgement = bench.plans.judgement
+        fits = judgement is None or judgement.fits
+        return step_states(bench.session.project, bench.library.facts, bench.index.problems, fits=fits)
 
     def _renew_bottom(self) -> None:
         page = self._pages.get(self._step)

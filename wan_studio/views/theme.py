@@ -312,6 +312,8 @@ def _style_sheet(c: Tones) -> str:
         text-align: left; }}
     QPushButton[role="link"]:hover {{ text-decoration: underline; }}
     QPushButton[role="link"]:focus {{ border: 1px solid {c.accent}; padding: 1px 3px; border-radius: 4px; }}
+    QPushButton[chip="true"] {{ padding: 3px 10px; border-radius: 13px; min-height: 18px; }}
+    QPushButton[chip="true"]:focus {{ padding: 2px 9px; }}
     QToolButton {{ background: transparent; border: 1px solid transparent; border-radius: 6px; padding: 5px; }}
     QToolButton:hover {{ background: {c.sunken}; }}
     QToolButton:focus {{ border-color: {c.accent}; }}
@@ -342,6 +344,15 @@ def _style_sheet(c: Tones) -> str:
     QListView::item {{ border-radius: 6px; padding: 6px 8px; color: {c.text}; }}
     QListView::item:hover {{ background: {c.sunken}; }}
     QListView::item:selected {{ background: {c.accent_soft}; color: {c.text}; }}
+    QTableView {{ background: transparent; border: none; outline: none; selection-color: {c.text};
+        selection-background-color: {c.accent_soft}; }}
+    QTableView::item {{ padding: 0 8px; border: none; }}
+    QTableView::item:selected {{ background: {c.accent_soft}; color: {c.text}; }}
+    QHeaderView {{ background: transparent; border: none; }}
+    QHeaderView::section {{ background: {c.window}; color: {c.muted}; border: none; padding: 6px 8px; }}
+    QMenu {{ background: {c.surface}; border: 1px solid {c.line}; padding: 4px; }}
+    QMenu::item {{ padding: 6px 24px 6px 12px; border-radius: 4px; }}
+    QMenu::item:selected {{ background: {c.accent_soft}; color: {c.text}; }}
     QScrollArea, QScrollArea > QWidget > QWidget {{ background: transparent; }}
     QScrollBar:vertical {{ background: transparent; width: 12px; margin: 0; }}
     QScrollBar:horizontal {{ background: transparent; height: 12px; margin: 0; }}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -248,7 +249,9 @@ def test_commands_are_obeyed_and_answered(make_run):
 def test_a_pause_saves_and_waits_until_told_to_go_on(make_run, monkeypatch):
     run = make_run(training={"steps": 4}, save={"every": 100})
     run.commands = {2: [Pause()]}
-    monkeypatch.setattr("trainer.runtime.control.time.sleep", lambda _: run.folder.send(Unpause()))
+    # In this module alone: other threads of the tests sleep as well.
+    told = SimpleNamespace(sleep=lambda _: run.folder.send(Unpause()))
+    monkeypatch.setattr("trainer.runtime.control.time", told)
     events = run.go()
     (paused,), (unpaused,) = of_type(events, Paused), of_type(events, Unpaused)
     assert paused.step == unpaused.step == 2

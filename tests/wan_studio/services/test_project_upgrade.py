@@ -30,7 +30,7 @@ VERSION_1 = {
 
 def test_a_project_of_version_1_is_todays_with_everything_in_the_main_data_set():
     project = msgspec.convert(upgraded(VERSION_1), Project)
-    assert project.format_version == FORMAT_VERSION == 3
+    assert project.format_version == FORMAT_VERSION == 4
     assert [one.id for one in project.clips_of("")] == ["a", "b", "c"]
     assert project.settings.datasets.sampling == "whole_range"
     assert (project.name, project.goal, project.trigger) == ("old", "style", "w")
@@ -74,3 +74,10 @@ def test_a_project_of_before_quantization_has_the_jobs_own_defaults():
     assert project.settings.model.low_vram is False
     assert project.settings.quantization == Settings().quantization
     assert project.settings.job == Settings().job
+
+
+def test_a_project_of_before_ratings_has_none():
+    clip = {"id": "a", "source": "/clips/a.mp4", "caption_file": "/clips/a.txt"}
+    project = msgspec.convert(upgraded({"name": "p", "format_version": 3, "clips": [clip]}), Project)
+    assert project.clips[0].rating == 0
+    assert project.format_version == FORMAT_VERSION

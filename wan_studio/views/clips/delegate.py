@@ -4,14 +4,15 @@ from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
 from PySide6.QtGui import QColor, QFontMetrics, QPainter, QPainterPath, QPixmap
 from PySide6.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
-from wan_studio.domain.checks import Level, Problem
-from wan_studio.domain.clip import SourceVideo
-from wan_studio.domain.project import ProjectClip
+from wan_studio.domain.checks import Level
+from wan_studio.domain.clip_record import ClipRecord
 from wan_studio.models.clip_list_model import ClipRole
+from wan_studio.models.clip_view_model import RECORD_ROLE
 from wan_studio.views.theme import GRID, ToneName, icon, numeric_font, tone, tones
 
 TILE = QSize(192, 176)
 _POSTER_HEIGHT = 108
+_STARS_WIDTH = 40
 LEVEL_TONES: dict[Level, ToneName] = {Level.NOTE: "muted", Level.WARNING: "warn", Level.BLOCKER: "bad"}
 LEVEL_ICONS: dict[Level, str] = {
     Level.NOTE: "info",
@@ -47,12 +48,11 @@ class ClipDelegate(QStyledItemDelegate):
         if index.data(ClipRole.REJECTED):
             painter.setOpacity(0.45)
         poster_box = QRect(tile.left(), tile.top(), tile.width(), _POSTER_HEIGHT)
+        record: ClipRecord | None = index.data(RECORD_ROLE)
         self._paint_poster(painter, poster_box, index.data(ClipRole.POSTER))
-        source: SourceVideo | None = index.data(ClipRole.SOURCE)
-        if source is not None and not source.is_image:
-            clip: ProjectClip = index.data(ClipRole.CLIP)
-            self._paint_length(painter, poster_box, _used_seconds(source, clip))
-        self._paint_texts(painter, tile, index)
+        if record is not None:
+            self._paint_chips(painter, poster_box, record)
+            self._paint_texts(painter, tile, record)
         painter.restore()
 
     def _paint_poster(self, painter: QPainter, box: QRect, poster: QPixmap | None) -> None:
@@ -76,51 +76,67 @@ class ClipDelegate(QStyledItemDelegate):
             painter.drawPixmap(box, poster, cut)
         painter.restore()
 
-    def _paint_length(self, painter: QPainter, box: QRect, seconds: float) -> None:
-        text = f"{seconds:.1f} s"
+    def _paint_chips(self, painter: QPainter, box: QRect, record: ClipRecord) -> None:
+        """On the picture: its length at the right, its data set at the left unless it is the main one."""
         painter.setFont(numeric_font(9.5))
-        width = painter.fontMetrics().horizontalAdvance(text) + 12
-        chip = QRect(box.right() - width - 5, box.bottom() - 25, width, 20)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(QColor(0, 0, 0, 170))
-        painter.drawRoundedRect(chip, 4, 4)
-        painter.setPen(QColor("#ffffff"))
-        painter.drawText(chip, Qt.AlignmentFlag.AlignCenter, text)
+        bottom = box.bottom() - 25
+        if record.frames is not None:
+            text = "Image" if record.frames == 1 else f"{record.used_seconds or 0.0:.1f} s"
+            width = painter.fontMetrics().horizontalAdvance(text) + 12
+            _paint_chip(painter, QRect(box.right() - width - 5, bottom, width, 20), text)
+        if record.dataset:
+            metrics = painter.fontMetrics()
+            text = metrics.elidedText(record.dataset, Qt.TextElideMode.ElideRight, box.width() - 90)
+            _paint_chip(
+                painter, QRect(box.left() + 5, bottom, metrics.horizontalAdvance(text) + 12, 20), text
+            )
 
-    def _paint_texts(
-        self, painter: QPainter, tile: QRect, index: QModelIndex | QPersistentModelIndex
-    ) -> None:
+    def _paint_texts(self, painter: QPainter, tile: QRect, record: ClipRecord) -> None:
         font = numeric_font()
         painter.setFont(font)
         name_box = QRect(tile.left() + GRID, tile.top() + _POSTER_HEIGHT + 5, tile.width() - 2 * GRID, 22)
         painter.setPen(tone("text"))
         middle = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
+        metrics = QFontMetrics(font)
         elide = Qt.TextElideMode.ElideMiddle
-        painter.drawText(
-            name_box, middle, QFontMetrics(font).elidedText(str(index.data()), elide, name_box.width())
-        )
+        painter.drawText(name_box, middle, metrics.elidedText(record.name, elide, name_box.width()))
         line = name_box.translated(0, 23)
-        problems: tuple[Problem, ...] = index.data(ClipRole.PROBLEMS)
-        if index.data(ClipRole.REJECTED):
-            text, tone_name, icon_name = "Rejected", "muted", "prohibit"
-        elif problems:
-            worst = problems[0]
-            more = f" +{len(problems) - 1}" if len(problems) > 1 else ""
-            text, tone_name, icon_name = (
-                worst.short + more,
-                LEVEL_TONES[worst.level],
-                LEVEL_ICONS[worst.level],
-            )
-        elif index.data(ClipRole.SOURCE) is None:
-            text, tone_name, icon_name = "Looking at it", "muted", "circle"
-        else:
-            text, tone_name, icon_name = "Ready", "good", "check-circle"
+        text, tone_name, icon_name = state_look(record)
         icon(icon_name, tone_name).paint(painter, line.left(), line.top() + 3, 16, 16)
+        words = line.adjusted(22, 0, -_STARS_WIDTH if record.rating else 0, 0)
         painter.setPen(tone(tone_name))
-        painter.drawText(line.adjusted(22, 0, 0, 0), middle, text)
+        painter.drawText(words, middle, metrics.elidedText(text, Qt.TextElideMode.ElideRight, words.width()))
+        if record.rating:
+            stars = f"{record.rating}"
+            width = metrics.horizontalAdvance(stars)
+            painter.setPen(tone("text"))
+            painter.drawText(line, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight, stars)
+            icon("star-fill", "warn").paint(painter, line.right() - width - 20, line.top() + 3, 15, 15)
 
 
-def _used_seconds(source: SourceVideo, clip: ProjectClip) -> float:
-    trim = clip.trim or source.whole_range
-    end = min(trim.end_frame, source.frame_count)
-    return source.seconds_at(end) - source.seconds_at(min(trim.start_frame, source.frame_count - 1))
+def state_look(record: ClipRecord) -> tuple[str, ToneName, str]:
+    """A clip's state: its words, tone and sign."""
+    if record.rejected:
+        return "Rejected", "muted", "prohibit"
+    if record.problems:
+        worst = record.problems[0]
+        more = f" +{len(record.problems) - 1}" if len(record.problems) > 1 else ""
+        return worst.short + more, LEVEL_TONES[worst.level], LEVEL_ICONS[worst.level]
+    if "unknown" in record.traits:
+        return "Looking at it", "muted", "circle"
+    return "Ready", "good", "check-circle"
+
+
+def paint_stars(painter: QPainter, left: int, top: int, rating: int) -> None:
+    """Draw a rating as filled stars; none is nothing."""
+    star = icon("star-fill", "warn")
+    for at in range(rating):
+        star.paint(painter, left + 16 * at, top, 14, 14)
+
+
+def _paint_chip(painter: QPainter, box: QRect, text: str) -> None:
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(QColor(0, 0, 0, 170))
+    painter.drawRoundedRect(box, 4, 4)
+    painter.setPen(QColor("#ffffff"))
+    painter.drawText(box, Qt.AlignmentFlag.AlignCenter, text)

@@ -1,120 +1,38 @@
-"""Choose the clips: drop them, see them, mend or reject those with problems."""
+"""Choose the clips: drop them, see them, find, mend or reject those with problems."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from PySide6.QtCore import QItemSelectionModel, QSize, Qt
-from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
-from PySide6.QtWidgets import (
-    QAbstractItemView,
-    QFileDialog,
-    QFrame,
-    QHBoxLayout,
-    QListView,
-    QStackedWidget,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtCore import QTimer
+from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QGuiApplication
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from wan_studio.bridge.workbench import Workbench
-from wan_studio.domain.buckets import trained_size
-from wan_studio.domain.checks import Level, Step
-from wan_studio.domain.clip import SourceVideo
-from wan_studio.domain.frame_sampling import sample_frames
-from wan_studio.domain.project import ProjectClip
-from wan_studio.models.clip_list_model import ClipListModel, ClipRole
+from wan_studio.domain.checks import Step
+from wan_studio.domain.clip_health import FindingKind, health_of
+from wan_studio.domain.project import MAIN, ProjectClip
+from wan_studio.models.clip_view_model import ClipViewModel, Column
 from wan_studio.undo.edits import edit_project
-from wan_studio.views.clip_list import ClipListView
-from wan_studio.views.clips.delegate import LEVEL_ICONS, LEVEL_TONES, TILE, ClipDelegate
+from wan_studio.views.clips.browser import ClipBrowser
+from wan_studio.views.clips.dataset_panel import DatasetPanel
+from wan_studio.views.clips.details import ClipDetails, DetailActions
+from wan_studio.views.clips.drop_area import DropArea
+from wan_studio.views.clips.edits import ClipEdits
+from wan_studio.views.clips.health_bar import HealthBar
+from wan_studio.views.clips.notices import ClipNotices
+from wan_studio.views.clips.remedies import ClipRemedies
+from wan_studio.views.clips.toolbar import ClipToolbar
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID
-from wan_studio.views.widgets import (
-    ElidedLabel,
-    EmptyState,
-    IconLabel,
-    button,
-    label,
-    restyle,
-    row,
-    show_in_files,
-)
+from wan_studio.views.widgets import button, show_in_files
 from wan_studio.views.wording import count
 
-_PANEL_WIDTH = 304
-
-
-class DropArea(QFrame):
-    """A dashed field that takes files; the window takes them everywhere, this one says so."""
-
-    def __init__(self, content: QWidget) -> None:
-        super().__init__()
-        self.setObjectName("drop")
-        layout = QVBoxLayout(self)
-        layout.addWidget(content)
-
-
-class ClipDetails(QFrame):
-    """What is known of the chosen clip, and what can be done with it."""
-
-    def __init__(self, page: "ClipsPage") -> None:
-        super().__init__()
-        self.setObjectName("card")
-        self.setFixedWidth(_PANEL_WIDTH)
-        self._name = ElidedLabel("", "section")
-        self._facts = label("", "muted", wrap=True)
-        self._uses = label("", wrap=True)
-        self._problems = QVBoxLayout()
-        self._problems.setSpacing(GRID)
-        self._reject = button("Reject", page.reject_selected, icon_name="prohibit")
-        self._reject.setToolTip("Leave it out of training, but keep it here (X)")
-        trim = button("Trim", lambda: page.step_wanted.emit(Step.TRIM), icon_name="scissors")
-        caption = button(
-            "Caption", lambda: page.step_wanted.emit(Step.CAPTIONS), icon_name="chat-centered-text"
-        )
-        remove = button("Remove", page.remove_selected, icon_name="trash")
-        remove.setToolTip("Take it out of the project; the file stays where it is (Delete)")
-        show = button("Show in folder", page.show_selected, role="link")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(2 * GRID, 2 * GRID, 2 * GRID, 2 * GRID)
-        layout.setSpacing(GRID)
-        for part in (self._name, self._facts, self._uses):
-            layout.addWidget(part)
-        layout.addLayout(self._problems)
-        layout.addStretch(1)
-        layout.addWidget(show)
-        layout.addLayout(row(trim, caption, None))
-        layout.addLayout(row(self._reject, remove, None))
-
-    def show_clip(self, page: "ClipsPage", clip: ProjectClip | None) -> None:
-        """Show this clip."""
-        self.setVisible(clip is not None)
-        if clip is None:
-            return
-        facts = page.bench.library.facts_of(clip.id)
-        self._name.set_text(Path(clip.source).name)
-        self._facts.setText(_describe(facts.source) if facts.source else "")
-        self._uses.setText(_usage(page, clip, facts.source) if facts.source and not clip.rejected else "")
-        text = "Restore" if clip.rejected else "Reject"
-        self._reject.setText(text)
-        self._reject.setAccessibleName(text)
-        while self._problems.count():
-            item = self._problems.takeAt(0)
-            widget = item.widget() if item is not None else None
-            if widget is not None:
-                widget.deleteLater()
-        for problem in page.problems_of(clip.id):
-            line = QWidget()
-            mark = IconLabel(LEVEL_ICONS[problem.level], LEVEL_TONES[problem.level])
-            inner = row(mark, label(problem.text, wrap=True))
-            inner.setStretch(1, 1)
-            inner.setAlignment(mark, Qt.AlignmentFlag.AlignTop)
-            line.setLayout(inner)
-            self._problems.addWidget(line)
+_HEALTH_AFTER_MILLISECONDS = 60
 
 
 class ClipsPage(Page):
-    """The grid of clips with the chosen one's details beside it."""
+    """The clips as grid or table, with the chosen ones' details beside them and their health below."""
 
     step = Step.CLIPS
     title = "Clips"
@@ -123,22 +41,36 @@ class ClipsPage(Page):
     def __init__(self, bench: Workbench) -> None:
         super().__init__(bench)
         self.setAcceptDrops(True)
-        self._model = ClipListModel(bench.session, bench.library, self)
+        self.edits = ClipEdits(bench.session, bench.library, bench.index)
+        self.model = ClipViewModel(bench.session, bench.library, bench.index, self)
+        self.remedies = ClipRemedies(bench, self.edits, self)
+        self._finding: FindingKind | None = None
+        self._health_timer = QTimer(self)
+        self._health_timer.setSingleShot(True)
+        self._health_timer.setInterval(_HEALTH_AFTER_MILLISECONDS)
+        self._health_timer.timeout.connect(self._renew_health)
         self._build()
-        self._model.modelReset.connect(self._renew)
-        self._model.dataChanged.connect(lambda *_: self._renew())
-        bench.session.clip_selected.connect(self._on_clip_selected)
-        bench.clips_imported.connect(self._on_clips_imported)
-        bench.busy_changed.connect(self._on_busy_changed)
-        self._renew()
+        self._connect()
+        self._restore()
+        self._on_project_changed()
 
     def handlers(self) -> dict[str, Callable[[], object]]:
         """What the keys do here."""
+        edits, chosen = self.edits, self.browser.chosen_ids
         return {
             "clip.reject": self.reject_selected,
             "clip.remove": self.remove_selected,
-            "clip.next": lambda: self.session.select_neighbour(1),
-            "clip.previous": lambda: self.session.select_neighbour(-1),
+            "clip.next": lambda: self.browser.go_on(1),
+            "clip.previous": lambda: self.browser.go_on(-1),
+            "clip.paste": self.paste,
+            "clip.search": self.focus_search,
+            "clip.attention": self.go_to_attention,
+            "clip.select_all": self.browser.select_all,
+            "clip.invert": self.browser.invert,
+            "clip.table": lambda: self.show_view("grid" if self.browser.view == "table" else "table"),
+            "clip.keep_best": lambda: edits.keep_best(list(self.bench.index.marks)),
+            "clip.relink": self.remedies.relink,
+            **{f"clip.rate_{stars}": lambda stars=stars: edits.rate(chosen(), stars) for stars in range(6)},
         }
 
     def primary(self) -> Primary | None:
@@ -156,8 +88,9 @@ class ClipsPage(Page):
 
     def enter(self) -> None:
         """Files may have changed since."""
+        self.bench.watch.look_now()
         self.bench.library.look_again()
-        self._grid.setFocus()
+        self.browser.take_focus()
 
     def add_files(self) -> None:
         """Ask for files and add them."""
@@ -171,60 +104,60 @@ class ClipsPage(Page):
         if name:
             self.bench.import_clips([Path(name)])
 
-    def selected_ids(self) -> list[str]:
-        """The chosen clips."""
-        return [index.data(ClipRole.ID) for index in self._grid.selectionModel().selectedIndexes()]
-
-    def problems_of(self, clip_id: str) -> tuple:
-        """What stands in a clip's way."""
-        return self._model.index(self._model.row_of(clip_id)).data(ClipRole.PROBLEMS) or ()
-
     def reject_selected(self) -> None:
         """Reject the chosen clips, or take them back when the first one is rejected."""
-        ids = set(self.selected_ids())
-        project = self.session.project
-        chosen = [clip for clip in project.clips if clip.id in ids]
-        if not chosen:
-            return
-        rejected = not chosen[0].rejected
-        clips = tuple(
-            msgspec.structs.replace(clip, rejected=rejected) if clip.id in ids else clip
-            for clip in project.clips
-        )
-        word = "Reject" if rejected else "Restore"
-        edit_project(
-            self.session,
-            f"{word} {count(len(chosen), 'clip')}",
-            msgspec.structs.replace(project, clips=clips),
-        )
+        self.edits.reject(self.browser.chosen_ids())
 
     def remove_selected(self) -> None:
         """Take the chosen clips out of the project; the files stay."""
-        ids = set(self.selected_ids())
-        project = self.session.project
-        if ids:
-            edit_project(self.session, f"Remove {count(len(ids), 'clip')}", project.without_clips(ids))
+        self.edits.remove(self.browser.chosen_ids())
 
-    def show_selected(self) -> None:
-        """Show the chosen clip's folder."""
-        clip = self.session.clip
-        if clip is not None:
-            show_in_files(Path(clip.source))
+    def paste(self) -> None:
+        """Add the files or folders that were copied in a file manager, or whose paths were copied."""
+        mime = QGuiApplication.clipboard().mimeData()
+        paths = [Path(url.toLocalFile()) for url in mime.urls() if url.isLocalFile()]
+        lines = [line.strip().strip('"') for line in mime.text().splitlines()]
+        paths = paths or [Path(line).expanduser() for line in lines if line]
+        if paths:
+            self.bench.import_clips(paths)
+
+    def focus_search(self) -> None:
+        """Go to the search."""
+        self.toolbar.search.setFocus()
+        self.toolbar.search.selectAll()
+
+    def go_to_attention(self) -> None:
+        """Go to the next clip with a problem."""
+        ids, at = self.model.ids, self.model.row_of(self.session.clip_id)
+        for clip_id in ids[at + 1 :] + ids[: at + 1]:
+            if self.bench.index.problems_of(clip_id):
+                self.session.select_clip(clip_id)
+                return
+
+    def show_view(self, name: str) -> None:
+        """Show the grid or the table, and remember it."""
+        self.browser.show_view(name)
+        self.toolbar.show_view(name)
+        self.bench.remember_value("clips.view", name)
+
+    def show_query(self, query: str) -> None:
+        """Search for this."""
+        self.toolbar.show_query(query)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Show that files may be dropped."""
         if event.mimeData().hasUrls():
             event.acceptProposedAction()
-            self._show_drop(is_over=True)
+            self._drop.show_drop(is_over=True)
 
     def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
         """They went away again."""
         del event
-        self._show_drop(is_over=False)
+        self._drop.show_drop(is_over=False)
 
     def dropEvent(self, event: QDropEvent) -> None:
         """Take the files."""
-        self._show_drop(is_over=False)
+        self._drop.show_drop(is_over=False)
         paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
         if paths:
             self.bench.import_clips(paths)
@@ -232,93 +165,166 @@ class ClipsPage(Page):
     def _build(self) -> None:
         self.header_tools.addWidget(button("Add clips…", self.add_files, icon_name="plus"))
         self.header_tools.addWidget(button("Add folder…", self.add_folder, icon_name="folder-plus"))
-        self._grid = ClipListView()
-        self._grid.setModel(self._model)
-        self._grid.setItemDelegate(ClipDelegate(self._grid))
-        self._grid.setViewMode(QListView.ViewMode.IconMode)
-        self._grid.setResizeMode(QListView.ResizeMode.Adjust)
-        self._grid.setMovement(QListView.Movement.Static)
-        self._grid.setUniformItemSizes(True)
-        self._grid.setGridSize(QSize(TILE.width() + GRID // 2, TILE.height() + GRID // 2))
-        self._grid.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        self._grid.setAccessibleName("Clips")
-        self._grid.setMouseTracking(True)
-        self._grid.doubleClicked.connect(lambda _: self.step_wanted.emit(Step.TRIM))
-        self._grid.activated.connect(lambda _: self.step_wanted.emit(Step.TRIM))
-        self._grid.selectionModel().currentChanged.connect(self._on_current_changed)
-        self._details = ClipDetails(self)
-        empty = EmptyState(
-            "film-strip",
-            "Drop a folder of clips",
-            "10 to 30 clips of 3 to 8 seconds are a good start. Captions are the .txt files beside them. "
-            "Files are not copied or changed.",
-            button("Add folder…", self.add_folder, icon_name="folder-plus"),
-            button("Add clips…", self.add_files, icon_name="plus"),
+        self.toolbar = ClipToolbar()
+        self.browser = ClipBrowser(self.session, self.model)
+        self.notices = ClipNotices()
+        self.health = HealthBar()
+        self._datasets = DatasetPanel(
+            self.session, lambda name: self.edits.assign(self.browser.chosen_ids(), name)
         )
-        self._drop = DropArea(empty)
+        self._details = ClipDetails(
+            self.bench,
+            DetailActions(
+                go_to=self.step_wanted.emit,
+                reject=self.reject_selected,
+                remove=self.remove_selected,
+                show_in_folder=self._show_in_folder,
+                rate=lambda rating: self.edits.rate(self.browser.chosen_ids(), rating),
+                assign=lambda name: self.edits.assign(self.browser.chosen_ids(), name),
+            ),
+        )
+        self._drop = DropArea(self.add_folder, self.add_files)
         with_clips = QWidget()
-        layout = QHBoxLayout(with_clips)
+        layout = QVBoxLayout(with_clips)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2 * GRID)
-        layout.addWidget(self._grid, 1)
-        layout.addWidget(self._details)
+        layout.setSpacing(GRID)
+        beside = QHBoxLayout()
+        beside.setSpacing(2 * GRID)
+        beside.addWidget(self.browser, 1)
+        beside.addWidget(self._details)
+        for part in (self.toolbar, self._datasets, self.notices):
+            layout.addWidget(part)
+        layout.addLayout(beside, 1)
+        layout.addWidget(self.health)
         self._stack = QStackedWidget()
         self._stack.addWidget(self._drop)
         self._stack.addWidget(with_clips)
-        self._health = label("", "muted")
         self.add(self._stack, 1)
-        self.add(self._health)
 
-    def _renew(self) -> None:
-        has_clips = self._model.rowCount() > 0
+    def _connect(self) -> None:
+        bench, toolbar = self.bench, self.toolbar
+        toolbar.query_changed.connect(self._on_query_changed)
+        toolbar.left.connect(self.browser.take_focus)
+        toolbar.dataset_changed.connect(self.model.set_dataset)
+        toolbar.dataset_changed.connect(self._health_timer.start)
+        toolbar.order_changed.connect(lambda by, down: self.model.set_order(by, is_descending=down))
+        toolbar.view_changed.connect(self.show_view)
+        toolbar.datasets_toggled.connect(self._datasets.setVisible)
+        self.model.query_judged.connect(toolbar.show_problem)
+        self.model.layoutChanged.connect(self._on_order_changed)
+        self.model.modelReset.connect(self._on_rows_changed)
+        self.browser.choice_changed.connect(self._renew_details)
+        self.browser.opened.connect(lambda: self.step_wanted.emit(Step.TRIM))
+        self.health.finding_chosen.connect(self._on_finding_chosen)
+        self.health.pause_wanted.connect(self._on_pause_wanted)
+        self.notices.remedy_wanted.connect(lambda kind: self.remedies.do(kind, self.model.ids))
+        self.notices.closed.connect(lambda: self._on_finding_chosen(None))
+        self.notices.new_files_wanted.connect(bench.import_clips)
+        self.notices.new_files_refused.connect(bench.watch.ignore_new)
+        self.notices.relink_wanted.connect(self.remedies.relink)
+        self.remedies.page_wanted.connect(self.step_wanted)
+        self.remedies.busy_changed.connect(self._on_busy_changed)
+        self.remedies.relinked.connect(self.notices.show_relinked)
+        bench.watch.news_changed.connect(self.notices.show_news)
+        bench.session.project_changed.connect(self._on_project_changed)
+        bench.session.project_opened.connect(self._on_project_opened)
+        bench.index.records_changed.connect(self._on_records_changed)
+        bench.library.progress_changed.connect(self._on_progress)
+        bench.library.looks_changed.connect(self._on_progress)
+        bench.clips_imported.connect(self._on_clips_imported)
+        bench.busy_changed.connect(self._on_busy_changed)
+
+    def _restore(self) -> None:
+        values = self.bench.settings.values
+        self.show_view("table" if values.get("clips.view") == "table" else "grid")
+        name, _, direction = values.get("clips.order", "").partition("/")
+        by = next((one for one in Column if one == name), None)
+        self.model.set_order(by, is_descending=direction == "down")
+        self.toolbar.show_order(by, is_descending=direction == "down")
+        self.browser.show_order(by, is_descending=direction == "down")
+
+    def _on_query_changed(self, text: str) -> None:
+        self.model.set_query(text)
+        if self._finding is not None and text != self._finding.query:
+            self._finding = None
+            self.notices.clear_finding()
+        self.health.mark("" if self._finding is None else self._finding.name)
+
+    def _on_finding_chosen(self, kind: FindingKind | None) -> None:
+        old, self._finding = self._finding, kind
+        if kind is not None:
+            self.show_query(kind.query)
+            self.notices.show_finding(kind)
+        elif old is not None:
+            self.notices.clear_finding()
+            self.show_query("")
+        self.health.mark("" if kind is None else kind.name)
+
+    def _on_order_changed(self) -> None:
+        by, is_descending = self.model.order
+        self.toolbar.show_order(by, is_descending=is_descending)
+        self.browser.show_order(by, is_descending=is_descending)
+        value = "" if by is None else f"{by}/{'down' if is_descending else 'up'}"
+        if self.bench.settings.values.get("clips.order", "") != value:
+            self.bench.remember_value("clips.order", value)
+
+    def _on_rows_changed(self) -> None:
+        self._renew_details()
+        self._health_timer.start()
+
+    def _on_project_opened(self) -> None:
+        self._on_finding_chosen(None)
+        self.show_query("")
+        self.notices.clear()
+
+    def _on_project_changed(self) -> None:
+        has_clips = self.session.is_open and bool(self.session.project.clips)
         self._stack.setCurrentIndex(1 if has_clips else 0)
-        self._details.show_clip(self, self.session.clip if self.session.is_open else None)
-        self._health.setVisible(has_clips)
-        self._health.setText(self._health_text() if has_clips else "")
-        if has_clips:
-            self._on_clip_selected(self.session.clip_id)
+        if self.session.is_open:
+            self.toolbar.show_datasets(self.session.project, self.model.dataset)
+            if not self._datasets.is_typing:
+                self._datasets.show_project()
+        self._renew_details()
+        self._health_timer.start()
         self.primary_changed.emit()
 
-    def _health_text(self) -> str:
-        clips = self.session.project.clips
-        used = [clip for clip in clips if not clip.rejected]
-        problems = {clip.id: self.problems_of(clip.id) for clip in used}
-        blocked = sum(any(p.level is Level.BLOCKER for p in found) for found in problems.values())
-        parts = [count(len(clips), "clip"), f"{len(used) - blocked} usable"]
-        seconds = sum(
-            source.duration_seconds
-            for clip in used
-            if (source := self.bench.library.source_of(clip.id)) is not None
+    def _on_records_changed(self, clip_ids: frozenset[str]) -> None:
+        if self.session.clip_id in clip_ids:
+            self._renew_details()
+        self._health_timer.start()
+
+    def _on_progress(self) -> None:
+        library = self.bench.library
+        self.health.show_progress(
+            library.waiting, len(library.facts), library.looks_waiting, is_paused=library.is_paused
         )
-        parts.append(f"{seconds:.0f} s in all")
-        uncaptioned = sum(any(p.short == "No caption" for p in found) for found in problems.values())
-        if uncaptioned:
-            parts.append(f"{uncaptioned} without caption")
-        if len(clips) > len(used):
-            parts.append(f"{len(clips) - len(used)} rejected")
-        waiting = self.bench.library.waiting
-        if waiting:
-            parts.append(f"looking at {waiting} more")
-        return "   ·   ".join(parts)
 
-    def _on_current_changed(self) -> None:
-        clip_id = self._grid.currentIndex().data(ClipRole.ID)
-        if clip_id:
-            self.session.select_clip(clip_id)
-            self._details.show_clip(self, self.session.clip)
+    def _on_pause_wanted(self) -> None:
+        library = self.bench.library
+        if library.is_paused:
+            library.go_on()
+        else:
+            library.pause()
 
-    def _on_clip_selected(self, clip_id: str) -> None:
-        at = self._model.row_of(clip_id)
-        if at >= 0 and self._grid.currentIndex().row() != at:
-            self._grid.selectionModel().setCurrentIndex(
-                self._model.index(at), QItemSelectionModel.SelectionFlag.ClearAndSelect
-            )
-        self._details.show_clip(self, self.session.clip if self.session.is_open else None)
+    def _renew_health(self) -> None:
+        dataset = self.model.dataset
+        records = self.bench.index.records if self.session.is_open else []
+        self.health.show_health(health_of(one for one in records if dataset in (None, one.dataset)))
+
+    def _renew_details(self) -> None:
+        self._details.show_clips(self.browser.chosen_clips())
+
+    def _show_in_folder(self) -> None:
+        if self.session.clip is not None:
+            show_in_files(Path(self.session.clip.source))
 
     def _on_clips_imported(self, clips: tuple[ProjectClip, ...]) -> None:
         project = self.session.project
         known = {clip.source for clip in project.clips}
-        new = tuple(clip for clip in clips if clip.source not in known)
+        dataset = self.model.dataset or MAIN
+        new = tuple(
+            msgspec.structs.replace(clip, dataset=dataset) for clip in clips if clip.source not in known
+        )
         if new:
             changed = msgspec.structs.replace(project, clips=(*project.clips, *new))
             edit_project(self.session, f"Add {count(len(new), 'clip')}", changed)
@@ -328,33 +334,6 @@ class ClipsPage(Page):
 
     def _on_busy_changed(self, what: str) -> None:
         self.set_subtitle(what or self.subtitle)
-
-    def _show_drop(self, *, is_over: bool) -> None:
-        self._drop.setProperty("over", is_over)
-        restyle(self._drop)
-
-
-def _describe(source: SourceVideo) -> str:
-    if source.is_image:
-        return f"{source.width} × {source.height}, still image"
-    rate = f"{source.frames_per_second:.4g} fps" + (", variable" if source.has_variable_rate else "")
-    sound = ", with sound" if source.has_sound else ""
-    return (
-        f"{source.width} × {source.height}, {rate}\n"
-        f"{source.duration_seconds:.2f} s, {source.frame_count} frames\n{source.codec.upper()}{sound}"
-    )
-
-
-def _usage(page: ClipsPage, clip: ProjectClip, source: SourceVideo) -> str:
-    datasets = page.session.project.settings.datasets
-    trim = clip.trim or source.whole_range
-    if trim.end_frame > source.frame_count:
-        return ""
-    sample = sample_frames(source, trim, datasets.num_frames, datasets.sampling)
-    crop = clip.crop or source.whole_picture
-    sizes = [trained_size(crop, source.pixel_aspect, resolution) for resolution in datasets.resolutions]
-    buckets = ", ".join(f"{size.width} × {size.height}" for size in sizes)
-    return f"Trains {count(len(sample.frames), 'frame')} at {buckets}."
 
 
 def make_page(bench: Workbench) -> Page:

@@ -280,7 +280,7 @@ class SampleRowsEditor(QWidget):
         layout.addLayout(self._rows_layout)
         layout.addLayout(row(self.add_button, None))
         # Only pictures come from the library; a change elsewhere comes with the project.
-        bench.library.clip_changed.connect(lambda _: self.show_project())
+        bench.library.clips_changed.connect(lambda _: self.show_project())
 
     @property
     def problem(self) -> str:
