@@ -32,6 +32,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         vae: As ``quantization.vae``.
         keep: As ``training.kept_activations``, or everything.
         resident: Blocks that stay on the GPU; None all.
+        low_vram: As ``model.low_vram``: two experts share them.
         cap: Size of the card to emulate, in GiB; 0 is none.
         experts: 2 switches the expert at every step.
         layers: Blocks of an expert; the real model has 40.
@@ -46,6 +47,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     keep: Keep = "attention"
     kept_blocks: NonNegative = 0
     resident: NonNegative | None = None
+    low_vram: bool = True
     offload: bool = False
     chunks: Positive = 1
     cap: Annotated[float, Meta(ge=0.0)] = 0.0
@@ -79,7 +81,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return ExpertPlan(
             mode=self.mode,
             resident_blocks=self.resident,
-            low_vram=True,
+            low_vram=self.low_vram,
             checkpoint_offloading=self.offload,
             feed_forward_chunks=self.chunks,
             keep=self.keep,
@@ -97,6 +99,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         parts = [size, self.mode, *kind]
         parts += [f"{self.kept_blocks} blocks everything"] if self.kept_blocks else []
         parts += [f"resident {self.resident}"] if self.resident is not None else []
+        parts += [] if self.low_vram else ["both experts stay"]
         parts += ["checkpoints in RAM"] if self.offload else []
         parts += [f"chunks {self.chunks}"] if self.chunks > 1 else []
         parts += [f"cap {self.cap:g} GiB"] if self.cap else []

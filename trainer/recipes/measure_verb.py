@@ -34,7 +34,7 @@ def add_measure_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=VALUE,...",
         help="what to measure, as often as wanted: work (step, latents, text, preview, decode), width, height, frames, mode (none, float8, float8_compute, "
-        "nf4, nf4_recovered), keep (nothing, attention, sums, everything), kept_blocks, resident, offload, "
+        "nf4, nf4_recovered), keep (nothing, attention, sums, everything), kept_blocks, resident, low_vram, offload, "
         "chunks, cap, experts, rank, batch, layers, steps, vae (none, bf16)",
     )
     parser.add_argument("--cap", type=float, metavar="GIB", help="emulate a card of this size in every case")

@@ -231,3 +231,11 @@ def test_the_floor_counts_what_a_step_must_compute():
     assert again == {"nothing": 11, "attention": 8, "sums": 4}
     assert floor_seconds(ones, "everything", 40) == 40 * 22
     assert ExpertShape() == ExpertShape.of(A14B_I2V_CONFIG) == (5120, 13824, 40, 40)
+
+
+def test_two_experts_that_both_stay_have_twice_the_slots(config):
+    bench = Bench(CPU, lambda _: None, config)
+    shared, apart = (bench.measure(tiny_case(experts=2, low_vram=low)) for low in (True, False))
+    assert not shared.error
+    assert apart.resident["resident blocks"] == 2 * shared.resident["resident blocks"] > 0
+    assert "both experts stay" in apart.case.words()
