@@ -46,7 +46,6 @@ def run_window(project_folder: Path | None = None) -> int:
         # After the first paint: the window is there before the disk is asked.
         QTimer.singleShot(0, lambda: window.bench.open_project(folder))
     QTimer.singleShot(0, window.bench.hardware.start)
-    QTimer.singleShot(0, window.bench.calibration.load)
     garbage = GarbageCollector()
     code = app.exec()
     garbage.stop()

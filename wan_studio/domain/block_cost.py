@@ -124,15 +124,6 @@ _EAGER = 3.5
 """Times the traffic where diffusers' own block computes with peft's layers (DoRA, LoKr, dropout), or where passes
 are not compiled. Fitted to diffusers with peft on an H200: 3.23, 9.40 and 22.11 s a step at 512, 768 and 1024."""
 
-STORED_BYTES: dict[Mode, float] = {
-    "none": 2.0,
-    "float8": 1.0,
-    "float8_compute": 1.0,
-    "nf4": 0.5 + 4 / 64,
-    "nf4_recovered": 0.5 + 4 / 64,
-}
-"""Of one weight as it is stored."""
-
 _UNPACKING_BYTES: dict[Mode, float] = {
     "none": 0.0,
     # Read and widened, then scaled: two passes.

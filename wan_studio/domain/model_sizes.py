@@ -69,6 +69,33 @@ class ExpertSizes:
         wide = 2 * (self.width + self.feed_forward)
         return packed + recovery_rank * (square + wide) * dtype_bytes
 
+    def kept_bytes(self, keep: str, tokens: int, batch: int, dtype_bytes: int, *, chunks: int = 1) -> int:
+        """What one block keeps from its forward pass for its backward pass.
+
+        Its input always. With "attention" also self-attention's output, the log-sum-exp of each head in
+        float32, and keys and values of the text; with "sums" the two sums, cross-attention's query and
+        output as well; with "everything" also queries, keys and values, and the feed-forward's first product,
+        unless that is computed in parts.
+
+        Args:
+            keep: As `training.kept_activations`, or "everything".
+            tokens: Of one clip.
+            batch: Clips at once.
+            dtype_bytes: Of a number in the type that computes.
+            chunks: `model.feed_forward_chunks`.
+        """
+        row = batch * tokens * self.width * dtype_bytes
+        if keep == "nothing":
+            return row
+        sums_of_heads = batch * tokens * self.heads * FLOAT32_BYTES
+        kept = 2 * row + sums_of_heads + batch * TEXT_TOKENS * 2 * self.width * dtype_bytes
+        if keep in ("sums", "everything"):
+            kept += 4 * row + sums_of_heads
+        if keep == "everything":
+            kept += 3 * row
+            kept += batch * tokens * self.feed_forward * dtype_bytes if chunks == 1 else 0
+        return kept
+
     @property
     def rest_weights(self) -> int:
         """Everything but the blocks' linears: embeddings, time projection, head, biases."""

@@ -84,7 +84,7 @@ def _layer_offloading(planner: Planner, plan: Recommendation) -> str:
     cost = (
         f"They are sent ahead of use, which makes a step {slower:.0%} longer."
         if slower > 0.02
-        else "They are sent ahead of use, which costs no time here; in other trainers it about doubles a step."
+        else "They are sent ahead of use, which by the forecast costs no time; guides reckon with twice the step."
     )
     return (
         f"On: with all {blocks} blocks a step would take {_gib(whole.memory.training.total)}. "
@@ -205,7 +205,7 @@ def _frames(planner: Planner, plan: Recommendation) -> str:
     gpu = planner.machine.gpu
     small = gpu is not None and gpu.total_bytes < GUIDE_OFFLOADING_GIB * GIB
     better = (
-        f" Guides advise {ENOUGH_FRAMES} or fewer on such a card; here blocks and activations wait in RAM at no cost."
+        f" Guides advise {ENOUGH_FRAMES} or fewer on such a card; here blocks and activations wait in RAM, by the forecast at no cost."
         if small
         else ""
     )

@@ -9,18 +9,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from wan_studio.domain.block_cost import (
-    BLOCK_PARAMETERS,
     BLOCKS,
-    GROUPS,
-    STORED_BYTES,
-    TEXT_TOKENS,
-    WIDTH,
     BlockWork,
     Keep,
     Work,
     block_work,
 )
 from wan_studio.domain.card_rates import Rates
+from wan_studio.domain.model_sizes import A14B, BFLOAT16_BYTES, FLOAT32_BYTES
 from wan_studio.domain.step_plan import StepPlan, lora_parameters
 from wan_studio.domain.workload import ClipShape
 
@@ -32,10 +28,6 @@ KERNELS_FORWARD, KERNELS_BACKWARD, KERNELS_CHUNK = 90, 210, 65
 _OPTIMIZER_BYTES = {"adamw8bit": 28.0, "adamw": 40.0, "adafactor": 32.0, "prodigy": 60.0, "lion": 32.0}
 """Read and written for each trained number: gradient twice to clip it, weight, states."""
 _AVERAGE_BYTES = 12.0
-
-_HEADS = 40
-_SUMS_BYTES = 4.0
-"""Of attention's log-sum-exp, for one token and head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,33 +113,16 @@ def forward_pass(plan: StepPlan, shape: ClipShape, batch: int, rates: Rates) -> 
     return _phase(plan, compute, blocks=max(0, plan.streamed), kept_bytes=0.0, rates=rates)
 
 
-def block_bytes(plan: StepPlan, *, has_bfloat16: bool = True) -> float:
+def block_bytes(plan: StepPlan, *, has_bfloat16: bool = True) -> int:
     """Of one block's weights as they are stored and sent."""
-    stored = STORED_BYTES[plan.mode] * (1.0 if has_bfloat16 or plan.mode != "none" else 2.0)
-    scales = 4.0 if plan.mode in ("float8", "float8_compute") else 0.0
-    outputs = sum(group.outputs for group in GROUPS.values())
-    side = 2.0 * plan.recovery_rank * sum(group.inputs + group.outputs for group in GROUPS.values())
-    return BLOCK_PARAMETERS * stored + outputs * scales + side
+    dtype_bytes = BFLOAT16_BYTES if has_bfloat16 else FLOAT32_BYTES
+    return A14B.expert.block_bytes(plan.mode, plan.recovery_rank, dtype_bytes)
 
 
-def kept_bytes(plan: StepPlan, keep: Keep, shape: ClipShape, batch: int) -> float:
-    """What one block keeps for its backward pass, in bf16."""
-    rows = shape.tokens * batch
-    unit = 2.0 * rows * WIDTH
-    attended = unit + rows * _HEADS * _SUMS_BYTES
-    text = 2.0 * batch * TEXT_TOKENS * 2 * WIDTH
-    if not plan.by_hand:
-        return unit
-    size = unit
-    if keep != "nothing":
-        size += attended + text
-    if keep in ("sums", "everything"):
-        # Two sums, cross-attention's queries and what it gives.
-        size += 3 * unit + attended
-    if keep == "everything":
-        widened = 2.0 * rows * GROUPS["widen"].outputs if plan.chunks == 1 else 0.0
-        size += 3 * unit + widened
-    return size
+def kept_bytes(plan: StepPlan, keep: Keep, shape: ClipShape, batch: int) -> int:
+    """What one block keeps for its backward pass, in bf16; of one that autograd computes, its input alone."""
+    kept = keep if plan.by_hand else "nothing"
+    return A14B.expert.kept_bytes(kept, shape.tokens, batch, BFLOAT16_BYTES, chunks=plan.chunks)
 
 
 def _work_of(plan: StepPlan, shape: ClipShape, batch: int) -> BlockWork:

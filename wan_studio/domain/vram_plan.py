@@ -13,7 +13,6 @@ from wan_studio.domain import memory_constants as constants
 from wan_studio.domain.model_sizes import (
     BFLOAT16_BYTES,
     FLOAT32_BYTES,
-    TEXT_TOKENS,
     BaseSizes,
     base_sizes,
 )
@@ -313,24 +312,10 @@ class MemoryModel:
         return Kept(first, every if whole else usual, (blocks - whole) * usual + whole * every)
 
     def _kept_bytes(self, settings: Settings, sizes: BaseSizes, shape: ClipShape, keep: str) -> int:
-        """What one block keeps.
-
-        Its input always. With "attention" also self-attention's output, the log-sum-exp of each head in
-        float32, and keys and values of the text; with "sums" the two sums, cross-attention's query and
-        output as well; with everything also queries, keys and values and the feed-forward's first product.
-        """
-        expert, batch = sizes.expert, settings.training.batch_size
-        row = self._row_bytes(settings, sizes, shape)
-        if keep == "nothing" or self._by_autograd(settings):
-            return row
-        sums_of_heads = batch * shape.tokens * expert.heads * FLOAT32_BYTES
-        text = batch * TEXT_TOKENS * 2 * expert.width * self.dtype_bytes
-        kept = 2 * row + sums_of_heads + text
-        if keep in ("sums", "everything"):
-            kept += 4 * row + sums_of_heads
-        if keep == "everything":
-            kept += round((3 + expert.feed_forward / expert.width) * row)
-        return kept
+        """What one block keeps; of one that autograd computes, its input alone."""
+        batch, chunks = settings.training.batch_size, settings.model.feed_forward_chunks
+        kept = "nothing" if self._by_autograd(settings) else keep
+        return sizes.expert.kept_bytes(kept, shape.tokens, batch, self.dtype_bytes, chunks=chunks)
 
     @staticmethod
     def _keep(settings: Settings) -> str:
