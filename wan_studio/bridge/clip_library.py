@@ -325,9 +325,10 @@ class ClipLibrary(QObject):
                 self._ask("poster", self._clips[clip_id], VISIBLE)
 
     def _read_captions(self, clips: Sequence[ProjectClip]) -> None:
+        folder = self._session.store.captions_folder
         for start in range(0, len(clips), _CAPTIONS_AT_ONCE):
             part = clips[start : start + _CAPTIONS_AT_ONCE]
-            run_in_background(lambda part=part: read_captions(part), self._take_captions)
+            run_in_background(lambda part=part: read_captions(part, folder), self._take_captions)
 
     def _take_captions(self, read: dict[str, tuple[str | None, str]]) -> None:
         changed: set[str] = set()

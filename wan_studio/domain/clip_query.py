@@ -31,7 +31,7 @@ NUMBERS: dict[str, Callable[[ClipRecord], float | None]] = {
     "group": lambda record: record.group,
 }
 TEXTS: dict[str, Callable[[ClipRecord], str]] = {
-    "name": lambda record: record.name,
+    "name": lambda record: f"{record.name}\n{PurePath(record.source).name}",
     "caption": lambda record: record.caption or "",
     "codec": lambda record: record.codec,
     "set": lambda record: record.dataset or "main",

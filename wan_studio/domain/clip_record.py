@@ -1,13 +1,13 @@
 """A clip as a search sees it: everything that can be asked about it, worked out once."""
 
 from dataclasses import dataclass
-from pathlib import PurePath
 
 import msgspec
 
 from wan_studio.domain.checks import ClipFacts, Level, Problem, clip_problems
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.clip_look import ClipLook
+from wan_studio.domain.clip_names import clip_label
 from wan_studio.domain.frame_sampling import sampled_length
 from wan_studio.domain.project import Project, ProjectClip
 
@@ -53,7 +53,9 @@ class ClipRecord(msgspec.Struct, frozen=True):
     """What is known of a clip, flat; a number that is not known is None.
 
     Attributes:
-        text: Name and caption in lower case, for words that name no field.
+        name: What it is called: the user's name for it, or the file's.
+        label: The name, with the range where other clips use the same file.
+        text: Names and caption in lower case, for words that name no field.
         side: Side in pixels of the square with the area of the used picture; resolutions are given so.
         seconds: Length of the source.
         used_seconds: Length of the trimmed range.
@@ -70,6 +72,7 @@ class ClipRecord(msgspec.Struct, frozen=True):
     dataset: str
     rating: int
     rejected: bool
+    label: str = ""
     caption: str | None = None
     codec: str = ""
     width: int | None = None
@@ -98,10 +101,14 @@ class ClipRecord(msgspec.Struct, frozen=True):
 
 
 def make_record(
-    project: Project, clip: ProjectClip, facts: ClipFacts, mark: DuplicateMark | None = None
+    project: Project,
+    clip: ProjectClip,
+    facts: ClipFacts,
+    mark: DuplicateMark | None = None,
+    *,
+    is_shared: bool = False,
 ) -> ClipRecord:
-    """Work out what can be asked about a clip."""
-    name = PurePath(clip.source.replace("\\", "/")).name
+    """Work out what can be asked about a clip; `is_shared` says that other clips use its file."""
     caption = facts.caption
     found = set(_findings(project, clip, facts))
     if mark is not None and not clip.rejected:
@@ -112,9 +119,10 @@ def make_record(
     found |= {"outside"} if "Trim outside" in shorts else set()
     record = ClipRecord(
         id=clip.id,
-        name=name,
+        name=clip.name,
+        label=clip_label(clip, facts.source, is_shared=is_shared),
         source=clip.source,
-        text=f"{name}\n{caption or ''}".casefold(),
+        text=f"{clip.title}\n{clip.file_name}\n{caption or ''}".casefold(),
         dataset=clip.dataset,
         rating=clip.rating,
         rejected=clip.rejected,

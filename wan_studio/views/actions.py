@@ -53,6 +53,7 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec("clip.next", "Next clip", "Clip", ("Ctrl+Down",), _CLIPS, needs_project=True),
     ActionSpec("clip.previous", "Previous clip", "Clip", ("Ctrl+Up",), _CLIPS, needs_project=True),
     ActionSpec("clip.reject", "Reject or restore clip", "Clip", ("X",), (Step.CLIPS, Step.TRIM)),
+    ActionSpec("clip.rename", "Rename clip", "Clip", ("F2",), (Step.CLIPS, Step.CAPTIONS)),
     ActionSpec("clip.remove", "Remove clip from project", "Clip", ("Delete",), (Step.CLIPS,)),
     ActionSpec("caption.next", "Next clip that needs attention", "Clip", ("Ctrl+J",), _CAPTIONS),
     ActionSpec("caption.focus", "Go to the caption", "Clip", ("Ctrl+L",), _CAPTIONS),

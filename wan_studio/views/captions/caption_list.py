@@ -219,7 +219,7 @@ class CaptionRowDelegate(QStyledItemDelegate):
         words = QRect(
             picture.right() + 11, box.top() + 4, box.right() - picture.right() - 42, box.height() // 2 - 4
         )
-        self._draw_line(painter, words, entry.name, "text")
+        self._draw_line(painter, words, entry.name, "text", Qt.TextElideMode.ElideMiddle)
         words.translate(0, words.height())
         is_good = entry.is_readable and not entry.is_empty
         self._draw_line(painter, words, str(index.data(CaptionRole.EXCERPT)), "muted" if is_good else "warn")
@@ -228,9 +228,16 @@ class CaptionRowDelegate(QStyledItemDelegate):
             icon(*sign).paint(painter, box.right() - 26, box.center().y() - 8, 18, 18)
         painter.restore()
 
-    def _draw_line(self, painter: QPainter, box: QRect, text: str, tone_name: ToneName) -> None:
+    def _draw_line(
+        self,
+        painter: QPainter,
+        box: QRect,
+        text: str,
+        tone_name: ToneName,
+        elide: Qt.TextElideMode = Qt.TextElideMode.ElideRight,
+    ) -> None:
         painter.setPen(tone(tone_name))
-        shown = painter.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, box.width())
+        shown = painter.fontMetrics().elidedText(text, elide, box.width())
         painter.drawText(box, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, shown)
 
 

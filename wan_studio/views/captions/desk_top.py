@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QSplitter, QStackedWidget, QWidget
 
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.caption_words import Suggestion, WordsInUse
+from wan_studio.domain.project import ProjectClip
 from wan_studio.views.actions import tip_with_key
 from wan_studio.views.captions.completion import SuggestionStrip
 from wan_studio.views.captions.editor import CaptionEditor
@@ -15,8 +16,9 @@ from wan_studio.views.captions.history_panel import HistoryPanel
 from wan_studio.views.captions.outside_bar import OutsideBar
 from wan_studio.views.captions.reading import ReadingPanel
 from wan_studio.views.captions.replace_panel import ReplacePanel, Scope
+from wan_studio.views.name_field import NameField
 from wan_studio.views.player.player import Player
-from wan_studio.views.widgets import Banner, ElidedLabel, button, column, label, row, tool_button
+from wan_studio.views.widgets import Banner, ElidedLabel, button, column, label, row, set_role, tool_button
 
 _SIZES = "captions.splitter"
 _LOWER = 330
@@ -62,7 +64,7 @@ class DeskTop(QWidget):
         self._strip = SuggestionStrip()
         self.editor.suggestions_changed.connect(self._on_suggestions)
         self._strip.word_chosen.connect(self.editor.accept)
-        self.name = ElidedLabel("", "section")
+        self.name = NameField()
         self.file = ElidedLabel("", "muted")
         self._said = label("", "muted")
         self._splitter = self._build_splitter()
@@ -92,11 +94,14 @@ class DeskTop(QWidget):
         """The panel of versions above."""
         self._show_upper(self.history)
 
-    def show_names(self, clip_name: str, caption_file: str) -> None:
+    def show_name(self, clip: ProjectClip, label: str) -> None:
         """Whose caption it is."""
-        self.name.set_text(clip_name)
-        self.file.set_text(caption_file)
-        self._said.setText("")
+        self.name.show_clip(clip, label)
+
+    def show_file(self, path: str, note: str) -> None:
+        """Where the caption is, and why it is not beside its clip."""
+        self.file.set_text(f"{note}   ·   {path}" if note else path)
+        set_role(self.file, "warn" if note else "muted")
 
     def show_saved(self, is_saved: bool) -> None:  # noqa: FBT001 - a slot
         """Whether everything is on disk."""

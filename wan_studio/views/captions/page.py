@@ -57,6 +57,7 @@ class CaptionsPage(Page):
             "caption.copy": self.copy_caption,
             "caption.paste": self.paste_caption,
             "caption.history": self._sheet.open_history,
+            "clip.rename": self._top.name.edit,
             "clip.next": lambda: self._step_clip(1),
             "clip.previous": lambda: self._step_clip(-1),
         }

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 from PySide6.QtCore import QObject, QTimer
 
 from wan_studio.bridge.caption_index import CaptionIndex
@@ -9,6 +10,7 @@ from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.caption import TRIGGER_PLACEHOLDER
 from wan_studio.services.caption_history import CaptionVersion
 from wan_studio.undo.caption_edits import edit_captions
+from wan_studio.undo.edits import edit_project
 from wan_studio.views.captions.desk_top import DeskTop
 from wan_studio.views.player.player import whole_strip
 from wan_studio.views.wording import error_texts
@@ -72,7 +74,8 @@ class CaptionSheet(QObject):
         clip = self._session.clip
         if clip is None or clip.id != clip_id:
             return
-        self._top.show_names(Path(clip.source).name, clip.caption_file)
+        self._top.say("")
+        self._renew_names()
         self._show_caption()
         self._show_video()
         self._on_changed_outside(clip_id)
@@ -156,9 +159,42 @@ class CaptionSheet(QObject):
         self._library.clip_changed.connect(self._on_clip_changed)
         self._desk.captions_changed.connect(self._on_captions_changed)
         self._desk.saved_changed.connect(top.show_saved)
+        self._desk.saved_changed.connect(self._on_saved)
+        top.name.renamed.connect(self._rename)
         self._desk.changed_outside.connect(self._on_changed_outside)
         self._desk.write_failed.connect(self._on_write_failed)
         self._index.counter_changed.connect(self.renew_reading)
+        self._index.entries_changed.connect(self._renew_label)
+
+    def _renew_names(self) -> None:
+        """Say whose caption it is, and where its file is."""
+        clip = self._session.clip
+        if clip is None or clip.id != self.clip_id:
+            return
+        self._top.show_name(clip, self._index.label_of(clip.id))
+        clip_id = clip.id
+
+        def on_done(place: tuple[str, str]) -> None:
+            if clip_id == self.clip_id:
+                self._top.show_file(*place)
+
+        self._desk.load_place(clip_id, on_done)
+
+    def _renew_label(self) -> None:
+        clip = self._session.clip if self._session.is_open else None
+        if clip is not None and clip.id == self.clip_id:
+            self._top.show_name(clip, self._index.label_of(clip.id))
+
+    def _rename(self, title: str) -> None:
+        clip = self._session.clip
+        if clip is not None:
+            changed = msgspec.structs.replace(clip, title=title)
+            edit_project(self._session, "Rename clip", self._session.project.with_clip(changed))
+
+    def _on_saved(self, is_saved: bool) -> None:  # noqa: FBT001 - a slot
+        if is_saved:
+            # The attempt has shown where it can be written.
+            self._renew_names()
 
     def _show_video(self) -> None:
         facts = self._library.facts_of(self.clip_id)
@@ -269,4 +305,4 @@ class CaptionSheet(QObject):
         self._top.banner.show_message(message, hint, tone_name="bad", action=retry)
 
     def _name_of(self, clip_id: str) -> str:
-        return Path(self._session.project.clip(clip_id).source).name
+        return self._session.project.clip(clip_id).name

@@ -99,7 +99,7 @@ class ClipDelegate(QStyledItemDelegate):
         middle = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
         metrics = QFontMetrics(font)
         elide = Qt.TextElideMode.ElideMiddle
-        painter.drawText(name_box, middle, metrics.elidedText(record.name, elide, name_box.width()))
+        painter.drawText(name_box, middle, metrics.elidedText(record.label, elide, name_box.width()))
         line = name_box.translated(0, 23)
         text, tone_name, icon_name = state_look(record)
         icon(icon_name, tone_name).paint(painter, line.left(), line.top() + 3, 16, 16)

@@ -59,6 +59,7 @@ class ClipsPage(Page):
         edits, chosen = self.edits, self.browser.chosen_ids
         return {
             "clip.reject": self.reject_selected,
+            "clip.rename": self._details.name.edit,
             "clip.remove": self.remove_selected,
             "clip.next": lambda: self.browser.go_on(1),
             "clip.previous": lambda: self.browser.go_on(-1),
@@ -181,6 +182,7 @@ class ClipsPage(Page):
                 show_in_folder=self._show_in_folder,
                 rate=lambda rating: self.edits.rate(self.browser.chosen_ids(), rating),
                 assign=lambda name: self.edits.assign(self.browser.chosen_ids(), name),
+                rename=lambda title: self.edits.rename(self.session.clip_id, title),
             ),
         )
         self._drop = DropArea(self.add_folder, self.add_files)
