@@ -111,7 +111,7 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec("trim.paste", "Paste trim and crop", "Clip", ("Ctrl+Alt+V",), _TRIM),
     ActionSpec("trim.still_ends", "Trim still heads and tails of all clips…", "Clip", (), _TRIM),
     ActionSpec("trim.bars", "Cut off black bars of all clips…", "Clip", (), _TRIM),
-    ActionSpec("trim.view", "Source or training view", "Clip", ("T",), _TRIM),
+    ActionSpec("trim.view", "Source or training view", "Clip", ("T", "F4"), (*_TRIM, *_CAPTIONS)),
     ActionSpec("trim.sheet", "Contact sheet of the trained frames", "Clip", ("Shift+T",), _TRIM),
     ActionSpec("trim.zoom_in", "Zoom timeline in", "Clip", ("+", "="), _TRIM),
     ActionSpec("trim.zoom_out", "Zoom timeline out", "Clip", ("-",), _TRIM),

@@ -10,6 +10,7 @@ from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.caption_words import Suggestion, WordsInUse
 from wan_studio.domain.project import ProjectClip
 from wan_studio.views.actions import tip_with_key
+from wan_studio.views.captions.clip_side import ClipSide
 from wan_studio.views.captions.completion import SuggestionStrip
 from wan_studio.views.captions.editor import CaptionEditor
 from wan_studio.views.captions.history_panel import HistoryPanel
@@ -17,7 +18,6 @@ from wan_studio.views.captions.outside_bar import OutsideBar
 from wan_studio.views.captions.reading import ReadingPanel
 from wan_studio.views.captions.replace_panel import ReplacePanel, Scope
 from wan_studio.views.name_field import NameField
-from wan_studio.views.player.player import Player
 from wan_studio.views.widgets import Banner, ElidedLabel, button, column, label, row, set_role, tool_button
 
 _SIZES = "captions.splitter"
@@ -51,12 +51,12 @@ class DeskTop(QWidget):
         self._sizes: list[int] = []
         self.banner = Banner()
         self.outside = OutsideBar()
-        self.player = Player("Clip")
-        self.player.setMinimumHeight(120)
+        self.clip = ClipSide()
+        self.player = self.clip.player
         self.replace = ReplacePanel(captions_in, names)
         self.history = HistoryPanel()
         self._upper = QStackedWidget()
-        for part in (self.player, self.replace, self.history):
+        for part in (self.clip, self.replace, self.history):
             self._upper.addWidget(part)
         self.editor = CaptionEditor()
         self.editor.setMinimumHeight(64)
@@ -75,7 +75,7 @@ class DeskTop(QWidget):
     @property
     def shows_clip(self) -> bool:
         """Whether the clip is above, and no panel."""
-        return self._upper.currentWidget() is self.player
+        return self._upper.currentWidget() is self.clip
 
     @property
     def shows_history(self) -> bool:
@@ -84,7 +84,7 @@ class DeskTop(QWidget):
 
     def show_clip(self) -> None:
         """The clip above."""
-        self._show_upper(self.player)
+        self._show_upper(self.clip)
 
     def show_replace(self) -> None:
         """The panel for many captions above."""
@@ -132,7 +132,7 @@ class DeskTop(QWidget):
         # Changes of many captions need the room; how this one trains does not matter meanwhile.
         for less in (self._strip, self.reading, self.file):
             less.setVisible(part is not self.replace)
-        if part is self.player and self._is_divided and self._sizes:
+        if part is self.clip and self._is_divided and self._sizes:
             self._splitter.setSizes(self._sizes)
         else:
             self._divide()

@@ -57,6 +57,7 @@ class CaptionsPage(Page):
             "caption.copy": self.copy_caption,
             "caption.paste": self.paste_caption,
             "caption.history": self._sheet.open_history,
+            "trim.view": lambda: self._sheet.show_training_view(on=not self._top.clip.shows_training),
             "clip.rename": self._top.name.edit,
             "clip.next": lambda: self._step_clip(1),
             "clip.previous": lambda: self._step_clip(-1),
@@ -96,9 +97,13 @@ class CaptionsPage(Page):
         self._top.player.shut_down()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Escape goes back from a panel to the clip."""
+        """Escape goes back from a panel to the clip, and from the caption to the player; there Space plays."""
         if event.key() == Qt.Key.Key_Escape and not self._top.shows_clip:
             self._sheet.close_panel()
+        elif event.key() == Qt.Key.Key_Escape:
+            self._top.player.setFocus()
+        elif event.key() == Qt.Key.Key_Space and self._top.player.hasFocus():
+            self._top.player.playback.toggle()
         else:
             super().keyPressEvent(event)
 

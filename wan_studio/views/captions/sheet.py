@@ -12,7 +12,6 @@ from wan_studio.services.caption_history import CaptionVersion
 from wan_studio.undo.caption_edits import edit_captions
 from wan_studio.undo.edits import edit_project
 from wan_studio.views.captions.desk_top import DeskTop
-from wan_studio.views.player.player import whole_strip
 from wan_studio.views.wording import error_texts
 
 SAVE_AFTER_MILLISECONDS = 200
@@ -63,6 +62,7 @@ class CaptionSheet(QObject):
             self.save()
             self._look_timer.stop()
             self._top.player.playback.stop()
+            self._top.player.release()
 
     def show_clip(self, clip_id: str) -> None:
         """Show the caption of another clip."""
@@ -77,7 +77,7 @@ class CaptionSheet(QObject):
         self._top.say("")
         self._renew_names()
         self._show_caption()
-        self._show_video()
+        self._show_video(play=True)
         self._on_changed_outside(clip_id)
 
     def close_panel(self) -> None:
@@ -104,6 +104,11 @@ class CaptionSheet(QObject):
         if not self._editor.isReadOnly():
             self._editor.insertPlainText(TRIGGER_PLACEHOLDER)
             self._editor.setFocus()
+
+    def show_training_view(self, *, on: bool) -> None:
+        """Play the clip as it is, or exactly what the model will see of it."""
+        self._top.clip.set_training(on=on)
+        self._show_video()
 
     def open_history(self) -> None:
         """Show the caption's earlier versions."""
@@ -155,7 +160,9 @@ class CaptionSheet(QObject):
         top.outside.reload_wanted.connect(lambda: self._settle(reload=True))
         top.outside.keep_wanted.connect(lambda: self._settle(reload=False))
         top.outside.diff_wanted.connect(self._on_diff)
+        top.clip.view_wanted.connect(lambda on: self.show_training_view(on=on))
         self._session.project_changed.connect(self.renew_reading)
+        self._session.project_changed.connect(self._on_project_changed)
         self._library.clip_changed.connect(self._on_clip_changed)
         self._desk.captions_changed.connect(self._on_captions_changed)
         self._desk.saved_changed.connect(top.show_saved)
@@ -196,18 +203,19 @@ class CaptionSheet(QObject):
             # The attempt has shown where it can be written.
             self._renew_names()
 
-    def _show_video(self) -> None:
+    def _show_video(self, *, play: bool = False) -> None:
         facts = self._library.facts_of(self.clip_id)
         clip = self._session.clip
-        player = self._top.player
         if facts.source is None or clip is None:
-            player.show_strip(None, message=facts.unreadable or "Looking at the clip")
-            return
-        trim = clip.trim or facts.source.whole_range
-        player.show_strip(whole_strip(facts.source), trim.start_frame)
-        player.playback.set_loop(trim.start_frame, trim.end_frame)
-        if not facts.source.is_image:
-            player.playback.play()
+            self._top.clip.show_message(facts.unreadable or "Looking at the clip")
+        else:
+            self._top.clip.show_clip(self._session.project, clip, facts.source, play=play)
+
+    def _on_project_changed(self) -> None:
+        """Another trim, crop or number of frames plays another loop."""
+        clip = self._session.clip if self._session.is_open else None
+        if self.is_shown and clip is not None and clip.id == self.clip_id:
+            self._show_video()
 
     def _show_caption(self) -> None:
         facts = self._library.facts_of(self.clip_id)
