@@ -168,7 +168,8 @@ class CaptionDesk(QObject):
     def load_place(self, clip_id: str, on_done: Callable[[tuple[str, str]], object]) -> None:
         """Find out in the background where a caption is kept; hands over its path, and why it is not beside."""
         place = self._place(self._session.project.clip(clip_id))
-        run_in_background(lambda: (str(place.now), place.note), on_done, urgent=True)
+        task = run_in_background(lambda: (str(place.now), place.note), on_done, urgent=True)
+        self.destroyed.connect(task.cancel)
 
     def look_again(self, clip_ids: Sequence[str] | None = None) -> None:
         """See in the background whether files were changed outside; without ids, all of them.

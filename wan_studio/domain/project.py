@@ -333,6 +333,7 @@ class Project(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         settings: `settings.datasets` are those of the main data set. The clip of a row of
             `settings.sample.rows` is an index into `clips`.
         extra_datasets: Further data sets.
+        words: Words that the spell check takes as right here.
     """
 
     name: FileName
@@ -341,6 +342,7 @@ class Project(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     clips: tuple[ProjectClip, ...] = ()
     settings: Settings = Settings()
     extra_datasets: tuple[ProjectDataset, ...] = ()
+    words: tuple[str, ...] = ()
     format_version: Annotated[int, Meta(ge=FORMAT_VERSION)] = FORMAT_VERSION
 
     def __post_init__(self) -> None:

@@ -46,7 +46,7 @@ def _from_3(data: Data) -> Data:
 
 
 def _from_4(data: Data) -> Data:
-    """Version 5: clips may have a name of their own; none has."""
+    """Version 5: clips may have a name of their own, the project a list of right words; none has."""
     return data
 
 
