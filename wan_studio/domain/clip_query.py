@@ -34,6 +34,7 @@ TEXTS: dict[str, Callable[[ClipRecord], str]] = {
     "name": lambda record: f"{record.name}\n{PurePath(record.source).name}",
     "caption": lambda record: record.caption or "",
     "codec": lambda record: record.codec,
+    "bucket": lambda record: " ".join(f"{width}x{height}" for width, height in record.buckets),
     "set": lambda record: record.dataset or "main",
     "folder": lambda record: str(PurePath(record.source).parent),
 }

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from wan_studio.domain.buckets import bucket_for
 from wan_studio.domain.checks import ClipFacts, Level, Problem, clip_problems
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.clip_look import ClipLook
@@ -61,6 +62,7 @@ class ClipRecord(msgspec.Struct, frozen=True):
         used_seconds: Length of the trimmed range.
         trains: Frames that train of it.
         speed: How much faster than real it is learnt.
+        buckets: Widths and heights at which it trains, one for each resolution.
         findings: What was found, as names of `clip_health.FINDINGS`.
         problems: The same as sentences about this clip, worst first.
     """
@@ -84,6 +86,7 @@ class ClipRecord(msgspec.Struct, frozen=True):
     used_seconds: float | None = None
     trains: int | None = None
     speed: float | None = None
+    buckets: tuple[tuple[int, int], ...] = ()
     megabytes: float | None = None
     group: int = -1
     findings: frozenset[str] = frozenset()
@@ -144,6 +147,9 @@ def _with_source(record: ClipRecord, project: Project, clip: ProjectClip, source
         used = source.seconds_at(trim.end_frame) - source.seconds_at(trim.start_frame)
         length = sampled_length(source, trim, settings.num_frames, settings.sampling)
         trains, speed = length.frames, length.speed
+    shown = (crop.width * source.pixel_aspect, crop.height)
+    upscale = settings.allow_upscale
+    sizes = [bucket_for(*shown, resolution, allow_upscale=upscale) for resolution in settings.resolutions]
     return msgspec.structs.replace(
         record,
         codec=source.codec,
@@ -156,6 +162,7 @@ def _with_source(record: ClipRecord, project: Project, clip: ProjectClip, source
         used_seconds=used,
         trains=trains,
         speed=speed,
+        buckets=tuple(dict.fromkeys((size.width, size.height) for size in sizes)),
         megabytes=source.size_bytes / 1e6,
     )
 

@@ -24,6 +24,7 @@ class ClipRole(IntEnum):
     POSTER = Qt.ItemDataRole.UserRole + 4
     CAPTION = Qt.ItemDataRole.UserRole + 5
     REJECTED = Qt.ItemDataRole.UserRole + 6
+    STRIP = Qt.ItemDataRole.UserRole + 8
 
 
 class ClipListModel(QAbstractListModel):

@@ -192,6 +192,8 @@ class ClipViewModel(QAbstractTableModel):
                 return clip_id
             case ClipRole.POSTER:
                 return self._library.poster_of(clip_id)
+            case ClipRole.STRIP:
+                return self._library.strip_of(clip_id)
             case ClipRole.REJECTED:
                 return record.rejected
             case ClipRole.PROBLEMS:
