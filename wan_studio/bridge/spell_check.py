@@ -8,7 +8,8 @@ from PySide6.QtCore import QObject, QTimer, Signal
 from wan_studio.bridge.background import Task, run_in_background
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.spelling import Spelt, right_words, words_to_check
-from wan_studio.services.spell_dictionaries import SpellDictionary, Speller, find_dictionaries
+from wan_studio.services.spell_dictionaries import SpellDictionary, find_dictionaries
+from wan_studio.services.spell_process import SpellProcess
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ _SLICE = 200
 class SpellCheck(QObject):
     """Spelling of the open project's captions.
 
-    The dictionary is loaded when the first text is looked at, on a thread of the pool.
+    The dictionary is loaded when the first text is looked at, by a process of its own.
 
     Signals:
         judged: Words are known to be right or wrong that were not known before.
@@ -40,12 +41,15 @@ class SpellCheck(QObject):
         self._verdicts: dict[str, bool] = {}
         self._wanted: dict[str, None] = {}
         self._right: frozenset[str] = frozenset()
-        self._speller: Speller | None = None
+        self._speller: SpellProcess | None = None
         self._is_loading = False
         self._is_judging = False
         under_way: set[Task[Any]] = set()
         self._under_way = under_way
+        held: list[SpellProcess] = []
+        self._held = held
         self.destroyed.connect(lambda: [task.cancel() for task in under_way])
+        self.destroyed.connect(lambda: [process.close() for process in held])
         self.dictionaries: list[SpellDictionary] = []
         self.problem = ""
         self.is_on = bench.settings.values.get(_ON, "yes") == "yes"
@@ -100,13 +104,15 @@ class SpellCheck(QObject):
         """Switch it on or off; remembered."""
         self.is_on = is_on
         self._bench.remember_value(_ON, "yes" if is_on else "no")
+        if not is_on:
+            self._let_go()
         self.state_changed.emit()
 
     def set_language(self, language: str) -> None:
         """Take another dictionary; remembered."""
         self._bench.remember_value(_LANGUAGE, language)
         if language != self.language:
-            self._speller = None
+            self._let_go()
             self._load()
 
     def add_my_word(self, word: str) -> None:
@@ -130,23 +136,24 @@ class SpellCheck(QObject):
         wanted = self._bench.settings.values.get(_LANGUAGE, "")
         old = self._speller
 
-        def work() -> tuple[list[SpellDictionary], Speller | None]:
+        def work() -> tuple[list[SpellDictionary], SpellProcess | None]:
             found = find_dictionaries()
             chosen = _chosen(found, wanted)
             if chosen is None or (old is not None and old.language == chosen.language):
                 return found, old if chosen is not None else None
-            return found, Speller(chosen)
+            return found, SpellProcess(chosen)
 
         self._renew_right()
         self._run(work, self._on_loaded, self._on_load_failed)
 
-    def _on_loaded(self, found: tuple[list[SpellDictionary], Speller | None]) -> None:
+    def _on_loaded(self, found: tuple[list[SpellDictionary], SpellProcess | None]) -> None:
         self._is_loading = False
         self.dictionaries, speller = found
         self.problem = "" if speller is not None else "No dictionary was found on this machine."
-        if speller is not self._speller or speller is None:
+        if speller is not self._speller:
+            self._let_go()
             self._speller = speller
-            self._verdicts.clear()
+            self._held[:] = [] if speller is None else [speller]
         if speller is None:
             # Nothing to check with; the menu says what to do and looks again.
             self.is_on = False
@@ -158,6 +165,14 @@ class SpellCheck(QObject):
         self.is_on = False
         self.dictionaries = self.dictionaries or []
         self.state_changed.emit()
+
+    def _let_go(self) -> None:
+        """End the dictionary's process; another dictionary judges anew."""
+        if self._speller is not None:
+            self._speller.close()
+        self._speller = None
+        self._held.clear()
+        self._verdicts.clear()
 
     def _judge_some(self) -> None:
         speller = self._speller
@@ -179,10 +194,7 @@ class SpellCheck(QObject):
             if self._wanted:
                 self._timer.start()
 
-        def work() -> dict[str, bool]:
-            return {word: speller.is_right(word) for word in words}
-
-        self._run(work, on_done, lambda _: on_done({}))
+        self._run(lambda: speller.judge(words), on_done, lambda _: on_done({}))
 
     def _renew_right(self) -> None:
         if not self._bench.session.is_open:

@@ -8,6 +8,8 @@ from wan_studio.domain.clip_record import ClipRecord
 _FEW = 3
 _SMALL_SHARE = 0.15
 """Of all clips: three of ten are a group of their own, three of a hundred are stragglers."""
+_MANY = 8
+"""In fewer clips than these nothing is rare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ def bucket_histogram(records: Iterable[ClipRecord]) -> list[BucketCount]:
             counts[bucket] = counts.get(bucket, 0) + 1
     ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     return [
-        BucketCount(*bucket, count, is_rare=count <= _FEW and count < _SMALL_SHARE * clips)
+        # Images are always seen by themselves.
+        BucketCount(
+            *bucket,
+            count,
+            is_rare=clips >= _MANY and bucket[2] > 1 and count <= _FEW and count < _SMALL_SHARE * clips,
+        )
         for bucket, count in ordered
     ]

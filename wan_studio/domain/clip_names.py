@@ -5,6 +5,9 @@ from collections import Counter
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.project import Project, ProjectClip
 
+RANGE_MARK = " · "
+"""Between a clip's name and its range."""
+
 
 def shared_sources(project: Project) -> frozenset[str]:
     """The files that more than one clip uses: their names alone do not tell the clips apart."""
@@ -30,4 +33,4 @@ def clip_label(clip: ProjectClip, source: SourceVideo | None, *, is_shared: bool
         source: Its file, once it was looked at.
         is_shared: Whether other clips use the same file.
     """
-    return f"{clip.name} · {range_words(clip, source)}" if is_shared else clip.name
+    return f"{clip.name}{RANGE_MARK}{range_words(clip, source)}" if is_shared else clip.name

@@ -7,11 +7,11 @@ compiled library. It comes with American English, so that there is always one.
 import importlib.util
 import os
 import sys
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from wan_studio.errors import AppError
 from wan_studio.paths import user_data_folder
@@ -94,7 +94,7 @@ def find_dictionaries(folders: Iterable[Path] | None = None) -> list[SpellDictio
 
 
 class Speller:
-    """A dictionary in memory; may be asked on any thread, one at a time.
+    """A dictionary in memory; the window asks it through `spell_process`.
 
     Args:
         dictionary: Its files.
@@ -108,25 +108,22 @@ class Speller:
         from spylls.hunspell import Dictionary  # pyright: ignore[reportMissingTypeStubs]
 
         self.language = dictionary.language
-        self._lock = threading.Lock()
         try:
             _refuse_large(dictionary)
-            self._dictionary = Dictionary.from_files(str(dictionary.stem))
+            self._dictionary: Any = Dictionary.from_files(str(dictionary.stem))  # pyright: ignore
         except Exception as error:  # A foreign file may break a reader in any way.
             raise DictionaryError(dictionary.stem.with_name(f"{dictionary.stem.name}.dic"), error) from error
 
     def is_right(self, word: str) -> bool:
         """Whether the dictionary has the word, or each of its hyphenated parts."""
-        with self._lock:
-            if self._dictionary.lookup(word):
-                return True
-            parts = word.split("-")
-            return len(parts) > 1 and all(part and self._dictionary.lookup(part) for part in parts)
+        if self._dictionary.lookup(word):
+            return True
+        parts = word.split("-")
+        return len(parts) > 1 and all(part and self._dictionary.lookup(part) for part in parts)
 
     def suggest(self, word: str) -> list[str]:
         """Words that may be meant, the likeliest first; takes some tenths of a second."""
-        with self._lock:
-            return list(islice(self._dictionary.suggest(word), _MOST_SUGGESTIONS))
+        return list(islice(self._dictionary.suggest(word), _MOST_SUGGESTIONS))
 
 
 def _refuse_large(dictionary: SpellDictionary) -> None:

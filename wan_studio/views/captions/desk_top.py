@@ -100,7 +100,8 @@ class DeskTop(QWidget):
 
     def show_file(self, path: str, note: str) -> None:
         """Where the caption is, and why it is not beside its clip."""
-        self.file.set_text(f"{note}   ·   {path}" if note else path)
+        self.file.set_text(note or path)
+        self.file.setToolTip(f"{note}\n{path}" if note else path)
         set_role(self.file, "warn" if note else "muted")
 
     def show_saved(self, is_saved: bool) -> None:  # noqa: FBT001 - a slot

@@ -105,7 +105,8 @@ class CaptionEditor(QPlainTextEdit):
     def use_spelling(self, spelling: SpellCheck, menu: SpellMenu) -> None:
         """Mark wrong words, and offer the menu for them."""
         self._spelling, self._spell_menu = spelling, menu
-        self._highlighter.wrong_in = spelling.wrong_in
+        # What is only shown, such as a guess at an encoding, cannot be mended.
+        self._highlighter.wrong_in = lambda text: [] if self.isReadOnly() else spelling.wrong_in(text)
         # One pass for what is told together.
         spelling.judged.connect(lambda: self._spelling_timer.start(0))
         spelling.state_changed.connect(lambda: self._spelling_timer.start(0))

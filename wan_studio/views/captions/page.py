@@ -269,6 +269,7 @@ class CaptionsPage(Page):
             if entry.is_empty
             and entry.is_readable
             and not entry.is_rejected
+            and not self.bench.library.facts_of(clip_id).unreadable
             and not (clip_id == self._sheet.clip_id and self._sheet.text.strip())
         ]
 

@@ -35,6 +35,7 @@ class BucketBars(QWidget):
         self.setSizePolicy(policy)
         self._flow = FlowLayout()
         self._title = label("Buckets", "muted")
+        self._title.setFixedHeight(_HEIGHT)
         self._flow.addWidget(self._title)
         self.setLayout(self._flow)
         self.hide()

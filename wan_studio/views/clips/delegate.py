@@ -11,6 +11,7 @@ from wan_studio.domain.clip_look import STRIP_FRAMES
 from wan_studio.domain.clip_record import ClipRecord
 from wan_studio.models.clip_list_model import ClipRole
 from wan_studio.models.clip_view_model import RECORD_ROLE
+from wan_studio.views.clip_list import elided_name
 from wan_studio.views.theme import GRID, ToneName, icon, numeric_font, tone, tones
 
 TILE = QSize(192, 176)
@@ -132,8 +133,7 @@ class ClipDelegate(QStyledItemDelegate):
         painter.setPen(tone("text"))
         middle = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
         metrics = QFontMetrics(font)
-        elide = Qt.TextElideMode.ElideMiddle
-        painter.drawText(name_box, middle, metrics.elidedText(record.label, elide, name_box.width()))
+        painter.drawText(name_box, middle, elided_name(metrics, record.label, name_box.width()))
         line = name_box.translated(0, 23)
         text, tone_name, icon_name = state_look(record)
         icon(icon_name, tone_name).paint(painter, line.left(), line.top() + 3, 16, 16)
