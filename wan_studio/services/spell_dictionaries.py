@@ -105,7 +105,7 @@ class Speller:
 
     def __init__(self, dictionary: SpellDictionary) -> None:
         # Loaded when it is first wanted: the window starts without it.
-        from spylls.hunspell import Dictionary  # pyright: ignore[reportMissingTypeStubs]
+        from spylls.hunspell import Dictionary  # pyright: ignore
 
         self.language = dictionary.language
         try:

@@ -66,7 +66,7 @@ class _CellDelegate(QStyledItemDelegate):
         """A name that is too long keeps its range."""
         super().initStyleOption(option, index)
         if COLUMNS[index.column()] is Column.NAME:
-            room = option.rect.width() - 2 * GRID  # type: ignore[attr-defined]
+            room = option.rect.width() - 3 * GRID  # type: ignore[attr-defined]
             option.text = elided_name(option.fontMetrics, option.text, room)  # type: ignore[attr-defined]
 
 
