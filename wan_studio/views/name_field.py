@@ -31,7 +31,7 @@ class NameField(QStackedWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     @property
-    def text(self) -> str:
+    def whole_text(self) -> str:
         """What is shown."""
         return self._label.whole_text
 

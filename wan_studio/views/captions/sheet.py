@@ -128,6 +128,9 @@ class CaptionSheet(QObject):
         """See whether the file was changed outside."""
         if not self._is_dirty and self.clip_id and self._desk.is_saved:
             self._desk.look_again((self.clip_id,))
+            if self._session.is_open:
+                # A drive that comes back, or a folder that may be written again, is told.
+                self._renew_names()
 
     def renew_reading(self) -> None:
         """Say anew how the caption trains."""

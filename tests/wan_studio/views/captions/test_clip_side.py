@@ -59,7 +59,7 @@ def test_a_clip_is_renamed_by_f2_and_found_by_both_names(qtbot, page):
     QTest.keyClick(page._top.name.field, Qt.Key.Key_Return)
     assert page.session.clip.name == "Castle"
     assert page.session.clip.source.endswith("a.mp4")
-    qtbot.waitUntil(lambda: page._top.name.text == "Castle")
+    qtbot.waitUntil(lambda: page._top.name.whole_text == "Castle")
     assert page.session.undo_stack.undoText() == "Rename clip"
     page.session.undo_stack.undo()
     assert page.session.clip.name == "a.mp4"
