@@ -89,7 +89,7 @@ class CaptionIndex(QObject):
         self._words_timer = self._timer(_WORDS_AFTER_MILLISECONDS, self._renew_words)
         session.project_opened.connect(self._forget)
         session.project_changed.connect(self._on_project_changed)
-        library.clip_changed.connect(self._on_clip_changed)
+        library.clips_changed.connect(self.touch)
         self._on_project_changed()
         self._renew_touched()
 
@@ -148,9 +148,6 @@ class CaptionIndex(QObject):
 
         task = run_in_background(lambda: load_counter(model), on_done)
         self.destroyed.connect(task.cancel)
-
-    def _on_clip_changed(self, clip_id: str) -> None:
-        self.touch(frozenset((clip_id,)))
 
     def _renew_touched(self) -> None:
         if not self._session.is_open:
