@@ -23,6 +23,8 @@ from wan_studio.services.probe_cache import decoded_source
 
 _TOLD_AFTER_MILLISECONDS = 40
 _SLICE_SECONDS = 0.008
+_TAKEN_AT_ONCE = 60
+"""Who listens to the library takes longer for each than the library itself."""
 _CAPTIONS_AT_ONCE = 200
 _ASKED_AT_ONCE = 100
 
@@ -278,7 +280,7 @@ class ClipLibrary(QObject):
         """Take in what arrived, but for no longer than a frame may last; the rest a moment later."""
         changed: set[str] = set()
         end = time.perf_counter() + _SLICE_SECONDS
-        while self._inbox and time.perf_counter() < end:
+        while self._inbox and len(changed) < _TAKEN_AT_ONCE and time.perf_counter() < end:
             changed.add(self._inbox.popleft()())
         if self._inbox:
             self._inbox_timer.start()

@@ -1,7 +1,6 @@
 """A clip as a search sees it: everything that can be asked about it, worked out once."""
 
 from dataclasses import dataclass
-from pathlib import PurePath
 
 import msgspec
 
@@ -101,7 +100,7 @@ def make_record(
     project: Project, clip: ProjectClip, facts: ClipFacts, mark: DuplicateMark | None = None
 ) -> ClipRecord:
     """Work out what can be asked about a clip."""
-    name = PurePath(clip.source.replace("\\", "/")).name
+    name = clip.source.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     caption = facts.caption
     found = set(_findings(project, clip, facts))
     if mark is not None and not clip.rejected:
