@@ -136,9 +136,7 @@ def _motion_parts(source: SourceVideo) -> list[list[int]]:
     whole = [(0.0, seconds)]
     ends = [(0.0, _END_SECONDS), (seconds - _END_SECONDS, seconds)]
     return [
-        list(
-            dict.fromkeys(source.frame_at(float(time)) for time in np.arange(start, end, _STEP_SECONDS))
-        )
+        list(dict.fromkeys(source.frame_at(float(time)) for time in np.arange(start, end, _STEP_SECONDS)))
         for start, end in (whole if seconds <= _WHOLE_SECONDS else ends)
     ]
 

@@ -119,10 +119,12 @@ def _target(path: Path) -> str:
 def _for_each(func: Callable[[T], U], many: Sequence[T]) -> list[U]:
     if _THREADS == 1 or len(many) < 2 * _THREADS:
         return [func(one) for one in many]
+
     # A share a thread: a task a file would cost more than the file.
-    shares = [many[at::_THREADS] for at in range(_THREADS)]
-    found: list[U] = [None] * len(many)  # type: ignore[list-item]
+    def do(share: Sequence[T]) -> list[U]:
+        return [func(one) for one in share]
+
+    size = -(-len(many) // _THREADS)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for at, share in enumerate(pool.map(lambda share: [func(one) for one in share], shares)):
-            found[at::_THREADS] = share
-    return found
+        done = pool.map(do, [many[at : at + size] for at in range(0, len(many), size)])
+    return [one for share in done for one in share]

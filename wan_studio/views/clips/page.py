@@ -237,6 +237,7 @@ class ClipsPage(Page):
         bench.index.records_changed.connect(self._on_records_changed)
         bench.library.progress_changed.connect(self._on_progress)
         bench.library.looks_changed.connect(self._on_progress)
+        bench.courtesy.yielding_changed.connect(self._on_progress)
         bench.clips_imported.connect(self._on_clips_imported)
         bench.busy_changed.connect(self._on_busy_changed)
 
@@ -306,7 +307,11 @@ class ClipsPage(Page):
     def _show_progress(self) -> None:
         library = self.bench.library
         self.health.show_progress(
-            library.waiting, len(library.facts), library.looks_waiting, is_paused=library.is_paused
+            library.waiting,
+            len(library.facts),
+            library.looks_waiting,
+            is_paused=library.is_paused,
+            is_yielding=self.bench.courtesy.is_yielding,
         )
 
     def _on_pause_wanted(self) -> None:
