@@ -336,13 +336,14 @@ class ClipLibrary(QObject):
             run_in_background(lambda part=part: read_captions(part), self._take_captions)
 
     def _take_captions(self, read: dict[str, tuple[str | None, str]]) -> None:
-        changed: set[str] = set()
+        """Know them at once; they are told of with what else arrives, some at a time."""
         for clip_id, (caption, problem) in read.items():
             old = self._facts.get(clip_id)
             if old is not None and (old.caption, old.caption_problem) != (caption, problem):
-                self._facts[clip_id] = replace(old, caption=caption, caption_problem=problem)
-                changed.add(clip_id)
-        self.tell(changed)
+                self.take_caption(clip_id, caption, problem)
+                self._inbox.append(lambda clip_id=clip_id: clip_id)
+        if self._inbox:
+            self._on_arrived()
 
     def tell(self, changed: Collection[str]) -> None:
         """Tell that something else is known of these clips."""
