@@ -59,6 +59,9 @@ def bare_files_milliseconds(folder: Path) -> float:
     names = [str(folder / f"clip_{number:04}.txt") for number in range(COUNT)]
     took = 0.0
     for _ in range(2):
+        if hasattr(os, "sync"):
+            # To replace what lies on the disk is another thing than what is still on its way there.
+            os.sync()
         began = time.perf_counter()
         for name in names:
             with open(f"{name}.tmp", "wb") as file:  # noqa: PTH123 - bare
@@ -115,16 +118,18 @@ def open_page(folder: Path) -> CaptionsPage:
 def measure_search(page: CaptionsPage) -> None:
     """Three searches, a key at a time, each to the finished picture."""
     keys: list[float] = []
+    busy = 0.0
     for query in ("castle AND tokens:>40 NOT tower", "clip_12 OR wet*dusk", "trigger:missing OR words:>40"):
         for end in range(1, len(query) + 1):
-            began = time.perf_counter()
+            began, busy_before = time.perf_counter(), time.thread_time()
             page._list.search.setText(query[:end])
             page._list._timer.stop()
             page._list._apply_search()
             page.repaint()
             keys.append((time.perf_counter() - began) * 1000)
+            busy = max(busy, (time.thread_time() - busy_before) * 1000)
             QApplication.processEvents()
-    told("search, a key", 50, keys, (max(keys), max(keys)))
+    told("search, a key", 50, keys, (busy, max(keys)))
     page._list.search.clear()
     page._list._apply_search()
 
