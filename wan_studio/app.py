@@ -47,6 +47,7 @@ def run_window(project_folder: Path | None = None) -> int:
         QTimer.singleShot(0, lambda: window.bench.open_project(folder))
     QTimer.singleShot(0, window.bench.hardware.start)
     garbage = GarbageCollector()
+    window.bench.session.project_opened.connect(garbage.collect_all)
     code = app.exec()
     garbage.stop()
     wait_for_background()

@@ -48,6 +48,7 @@ def window_at(home: Path) -> Iterator[object]:
     from wan_studio.bridge.background import wait_for_background
     from wan_studio.bridge.garbage import GarbageCollector
 
+    sys.setswitchinterval(0.001)  # as the window's own start does
     app = QApplication.instance() or QApplication(sys.argv[:1])
     window = build_window(app)  # type: ignore[arg-type]
     window.resize(1600, 1000)

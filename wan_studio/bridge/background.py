@@ -6,6 +6,9 @@ from typing import Any, Generic, TypeVar
 
 from PySide6.QtCore import QObject, QThreadPool, Signal, Slot
 
+from wan_studio.services.lower_priority import lower_thread
+
+_PATIENT_THREADS = 2
 T = TypeVar("T")
 
 
@@ -87,6 +90,13 @@ def _hub() -> _Hub:
     return _Hub()
 
 
+@cache
+def _patient_pool() -> QThreadPool:
+    pool = QThreadPool()
+    pool.setMaxThreadCount(_PATIENT_THREADS)
+    return pool
+
+
 class ProgressRelay(QObject):
     """Carries progress from a worker to the GUI thread: pass `report` to the worker.
 
@@ -107,6 +117,7 @@ def run_in_background(
     on_error: Callable[[Exception], object] | None = None,
     *,
     urgent: bool = False,
+    is_patient: bool = False,
 ) -> Task[T]:
     """Run `func` on a pool thread and hand its result to `on_done` on the GUI thread.
 
@@ -116,12 +127,21 @@ def run_in_background(
         on_error: Called with what was raised; without it the exception is raised on the GUI thread,
             where the window shows it.
         urgent: Whether it goes before other waiting work.
+        is_patient: Whether it takes long and stands back behind all else, also on the processor.
     """
     hub = _hub()
     task = Task(func, on_done, on_error)
     hub.waiting.add(task)
-    QThreadPool.globalInstance().start(lambda: task.work(hub), 1 if urgent else 0)
+    if is_patient:
+        _patient_pool().start(lambda: (lower_thread(), task.work(hub)))
+    else:
+        QThreadPool.globalInstance().start(lambda: task.work(hub), 1 if urgent else 0)
     return task
+
+
+def limit_patient_work(count: int | None) -> None:
+    """Let so many threads do patient work at most; None for as many as usual."""
+    _patient_pool().setMaxThreadCount(_PATIENT_THREADS if count is None else count)
 
 
 def wait_for_background(milliseconds: int = 5000) -> bool:
@@ -130,4 +150,5 @@ def wait_for_background(milliseconds: int = 5000) -> bool:
     for task in tuple(hub.waiting):
         task.cancel()
     hub.waiting.clear()
-    return QThreadPool.globalInstance().waitForDone(milliseconds)
+    is_done = QThreadPool.globalInstance().waitForDone(milliseconds)
+    return _patient_pool().waitForDone(milliseconds) and is_done

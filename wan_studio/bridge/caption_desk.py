@@ -1,8 +1,11 @@
 """Captions on their way to disk: written in the background, in order, and never over others' changes."""
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
@@ -13,23 +16,35 @@ from wan_studio.domain.project import ProjectClip
 from wan_studio.services.caption_batch import (
     CaptionLook,
     CaptionWrite,
+    Finished,
     WriteOutcome,
     convert_to_utf_8,
+    finish_interrupted,
     guess_caption,
     look_at_captions,
+    settle,
     write_captions,
 )
 from wan_studio.services.caption_history import TYPED, CaptionHistory, CaptionVersion
 from wan_studio.services.caption_place import CaptionPlace, place_of
 
+_log = logging.getLogger(__name__)
 _TOLD_AT_ONCE = 100
+_HELD_BACK_SECONDS = 3.0
+"""News of a batch wait for its files, but not longer: threads that take turns at both take much longer for both."""
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Captions that wait to be written together."""
+    """Captions that wait to be written together.
 
-    writes: dict[str, CaptionWrite]
+    Attributes:
+        writes: By clip id: the clip, the texts that its file may hold, the new text.
+        captions_folder: Of the project.
+    """
+
+    writes: dict[str, tuple[ProjectClip, tuple[str, ...], str]]
+    captions_folder: Path
     what: str
     history: CaptionHistory
     generation: int
@@ -45,12 +60,14 @@ class CaptionDesk(QObject):
         saved_changed: Whether every caption is on disk. arg: bool
         changed_outside: A file says something else than was expected, and was left alone. arg: clip id
         write_failed: A caption could not be written. args: clip id, AppError
+        batch_finished: What an earlier sitting left half written was dealt with. arg: Finished
     """
 
     captions_changed = Signal(object)
     saved_changed = Signal(bool)
     changed_outside = Signal(str)
     write_failed = Signal(str, object)
+    batch_finished = Signal(object)
 
     def __init__(self, session: ProjectSession, library: ClipLibrary) -> None:
         super().__init__(session)
@@ -65,12 +82,13 @@ class CaptionDesk(QObject):
         self._theirs: dict[str, str] = {}
         self._marks: dict[str, tuple[int, int] | None] = {}
         self._to_tell: list[str] = []
-        self._is_looking = self._wants_all = False
+        self._tell_at_latest = 0.0
+        self._is_looking = self._is_look_due = False
         self._generation = 0
         self._tell_timer = QTimer(self)
         self._tell_timer.setSingleShot(True)
         self._tell_timer.timeout.connect(self._tell_some)
-        session.project_opened.connect(self._forget)
+        session.project_opened.connect(self._on_project_opened)
         library.clip_changed.connect(self._on_clip_changed)
 
     @property
@@ -101,24 +119,25 @@ class CaptionDesk(QObject):
             texts: By clip id; clips that are not in the project any more are passed over.
             what: Names the version in the history.
         """
-        clips = {clip.id: clip for clip in self._session.project.clips if clip.id in texts}
-        batch = _Batch({}, what, CaptionHistory(self._session.store.folder), self._generation)
-        for clip_id, clip in clips.items():
+        clips = [clip for clip in self._session.project.clips if clip.id in texts]
+        if not clips:
+            return
+        store = self._session.store
+        batch = _Batch({}, store.captions_folder, what, CaptionHistory(store.folder), self._generation)
+        for clip in clips:
+            clip_id, text = clip.id, texts[clip.id]
             facts = self._library.facts_of(clip_id)
             # Words of ours that are still under way, or failed to be written, are no change from outside.
             expected = (*self._may_hold.get(clip_id, ()), self._on_disk.get(clip_id, facts.caption or ""))
             self._may_hold[clip_id] = expected
-            place = self._place(clip)
-            batch.writes[clip_id] = CaptionWrite(clip_id, place.beside, expected, texts[clip_id], place)
+            batch.writes[clip_id] = (clip, expected, text)
             if clip_id not in self._theirs:
-                self._on_disk[clip_id] = texts[clip_id]
+                self._on_disk[clip_id] = text
             self._unsaved[clip_id] = self._unsaved.get(clip_id, 0) + 1
-            self._library.take_caption(clip_id, texts[clip_id])
-        if not clips:
-            return
+            self._library.take_caption(clip_id, text)
         with self._queue_lock:
             self._queue.append(batch)
-        self._tell(frozenset(clips))
+        self._tell([clip.id for clip in clips])
         self.saved_changed.emit(False)  # noqa: FBT003 - a signal's value
         run_in_background(self._write_next, self._on_written, urgent=True)
 
@@ -140,7 +159,7 @@ class CaptionDesk(QObject):
         def on_done(text: str) -> None:
             self._on_disk[clip_id] = text
             self._library.take_caption(clip_id, text)
-            self._tell(frozenset((clip_id,)))
+            self._tell([clip_id])
 
         run_in_background(work, on_done, lambda error: self.write_failed.emit(clip_id, error), urgent=True)
 
@@ -179,13 +198,15 @@ class CaptionDesk(QObject):
         if not self._session.is_open:
             return
         if self._is_looking:
-            self._wants_all = self._wants_all or clip_ids is None
+            # Not forgotten: who comes back from another program looks once.
+            self._is_look_due |= clip_ids is None
             return
-        self._is_looking = True
+        self._is_looking, self._is_look_due = True, self._is_look_due and clip_ids is not None
         generation = self._generation
         asked = None if clip_ids is None else frozenset(clip_ids)
-        files = [
-            (clip.id, self._place(clip), self._marks.get(clip.id))
+        folder = self._session.store.captions_folder
+        clips = [
+            (clip, self._marks.get(clip.id))
             for clip in self._session.project.clips
             if (asked is None or clip.id in asked) and self._library.facts_of(clip.id).is_known
         ]
@@ -194,15 +215,17 @@ class CaptionDesk(QObject):
             self._is_looking = False
             if generation == self._generation:
                 self._take_looks(found, asked or frozenset())
-            if self._wants_all:
-                self._wants_all = False
+            if self._is_look_due:
                 self.look_again()
 
         def on_error(error: Exception) -> None:
             self._is_looking = False
             raise error
 
-        task = run_in_background(lambda: look_at_captions(files), on_done, on_error)
+        def work() -> dict[str, CaptionLook]:
+            return look_at_captions((clip.id, place_of(clip, folder), mark) for clip, mark in clips)
+
+        task = run_in_background(work, on_done, on_error)
         self.destroyed.connect(task.cancel)
 
     def save_now(self) -> None:
@@ -220,7 +243,17 @@ class CaptionDesk(QObject):
                 if not self._queue:
                     return None
                 batch = self._queue.pop(0)
-            return batch.generation, write_captions(tuple(batch.writes.values()), batch.history, batch.what)
+            writes: list[CaptionWrite] = []
+            for clip_id, (clip, expected, text) in batch.writes.items():
+                place = place_of(clip, batch.captions_folder)
+                writes.append(CaptionWrite(clip_id, place.beside, expected, text, place))
+            outcome = write_captions(writes, batch.history, batch.what)
+        if outcome.batch:
+            paths = [
+                path for write in writes if write.place for path in (write.place.beside, write.place.kept)
+            ]
+            run_in_background(lambda: settle(batch.history, outcome.batch, paths), lambda _: None)
+        return batch.generation, outcome
 
     def _on_written(self, done: tuple[int, WriteOutcome] | None) -> None:
         if done is None or done[0] != self._generation:
@@ -241,6 +274,7 @@ class CaptionDesk(QObject):
         for clip_id, error in outcome.failed.items():
             self.write_failed.emit(clip_id, error)
         self.saved_changed.emit(self.is_saved)
+        self._tell_some()
 
     def _take_looks(self, found: dict[str, CaptionLook], shown: frozenset[str]) -> None:
         taken: list[str] = []
@@ -263,7 +297,7 @@ class CaptionDesk(QObject):
             self._library.take_caption(clip_id, look.text, look.problem)
             taken.append(clip_id)
         if taken:
-            self._tell(frozenset(taken))
+            self._tell(taken)
 
     def _note_theirs(self, clip_id: str, text: str) -> None:
         self._may_hold.pop(clip_id, None)
@@ -283,20 +317,45 @@ class CaptionDesk(QObject):
         elif clip_id not in self._theirs and clip_id not in self._may_hold:
             self._on_disk.pop(clip_id, None)
 
-    def _tell(self, clip_ids: frozenset[str]) -> None:
+    def _tell(self, clip_ids: list[str]) -> None:
         """Tell of changes: at once in one word, and one by one, some at a time, to who listens to the library."""
-        self.captions_changed.emit(clip_ids)
+        self.captions_changed.emit(frozenset(clip_ids))
         self._to_tell += clip_ids
+        self._tell_at_latest = time.monotonic() + _HELD_BACK_SECONDS
         self._tell_some()
 
     def _tell_some(self) -> None:
+        if len(self._unsaved) > _TOLD_AT_ONCE and time.monotonic() < self._tell_at_latest:
+            self._tell_timer.start(round(1000 * _HELD_BACK_SECONDS))
+            return
         now, self._to_tell = self._to_tell[:_TOLD_AT_ONCE], self._to_tell[_TOLD_AT_ONCE:]
         self._library.tell(now)
         if self._to_tell:
             self._tell_timer.start(5)
 
-    def _forget(self) -> None:
+    def _on_project_opened(self) -> None:
         """Another project: what waits is still written, its outcome is told to nobody."""
         self._generation += 1
         for known in (self._unsaved, self._on_disk, self._may_hold, self._theirs, self._marks, self._to_tell):
             known.clear()
+        if self._session.is_open:
+            self._finish_interrupted()
+
+    def _finish_interrupted(self) -> None:
+        """Write what a batch left unwritten when the program ended in its midst."""
+        history, generation = CaptionHistory(self._session.store.folder), self._generation
+
+        def work() -> Finished:
+            with self._write_lock:
+                return finish_interrupted(history)
+
+        def on_done(found: Finished) -> None:
+            if generation != self._generation or not (found.written or found.left):
+                return
+            self._library.look_again()
+            self.batch_finished.emit(found)
+
+        def on_error(error: Exception) -> None:
+            _log.warning("An interrupted batch of captions could not be looked for: %s", error)
+
+        run_in_background(work, on_done, on_error, urgent=True)

@@ -13,12 +13,14 @@ from wan_studio.domain.caption import TRIGGER_PLACEHOLDER, names, trains_as
 from wan_studio.domain.caption_lint import Finding, LintContext, Verdict, lint, lint_context, needs_attention
 from wan_studio.domain.caption_search import CaptionEntry
 from wan_studio.domain.caption_words import WordsInUse
+from wan_studio.domain.checks import ClipFacts
 from wan_studio.domain.clip_names import clip_label, shared_sources
 from wan_studio.domain.project import MAIN
 from wan_studio.services.token_counter import ESTIMATE, TokenCounter, load_counter
 
 _AT_ONCE = 40
 _GATHER_MILLISECONDS = 30
+_GATHER_MANY_MILLISECONDS = 150
 _WORDS_AFTER_MILLISECONDS = 1000
 
 
@@ -90,7 +92,7 @@ class CaptionIndex(QObject):
         self._words_timer = self._timer(_WORDS_AFTER_MILLISECONDS, self._renew_words)
         session.project_opened.connect(self._forget)
         session.project_changed.connect(self._on_project_changed)
-        library.clip_changed.connect(self._on_clip_changed)
+        library.clips_changed.connect(self._on_clips_changed)
         self._on_project_changed()
         self._renew_touched()
 
@@ -116,10 +118,24 @@ class CaptionIndex(QObject):
 
     def touch(self, clip_ids: frozenset[str]) -> None:
         """These captions changed."""
+        if not clip_ids:
+            return
         self._touched |= clip_ids
         self._words_timer.start()
         if not self._gather.isActive():
-            self._gather.start()
+            many = len(self._touched) > _AT_ONCE
+            self._gather.start(_GATHER_MANY_MILLISECONDS if many else _GATHER_MILLISECONDS)
+
+    def _on_clips_changed(self, clip_ids: frozenset[str]) -> None:
+        """Videos that were looked at change nothing here, and there may be hundreds a second."""
+        facts = self._library.facts
+        self.touch(frozenset(one for one in clip_ids if self._is_other(one, facts.get(one))))
+
+    def _is_other(self, clip_id: str, facts: ClipFacts | None) -> bool:
+        entry = self._entries.get(clip_id)
+        if entry is None or facts is None:
+            return True
+        return (entry.caption, entry.is_readable) != (facts.caption or "", not facts.caption_problem)
 
     def _forget(self) -> None:
         self._entries, self._shape, self._contexts = {}, None, {}
@@ -159,9 +175,6 @@ class CaptionIndex(QObject):
 
         task = run_in_background(lambda: load_counter(model), on_done)
         self.destroyed.connect(task.cancel)
-
-    def _on_clip_changed(self, clip_id: str) -> None:
-        self.touch(frozenset((clip_id,)))
 
     def _renew_touched(self) -> None:
         if not self._session.is_open:

@@ -23,6 +23,8 @@ from wan_studio.services.probe_cache import decoded_source
 
 _TOLD_AFTER_MILLISECONDS = 40
 _SLICE_SECONDS = 0.008
+_TAKEN_AT_ONCE = 60
+"""Who listens to the library takes longer for each than the library itself."""
 _CAPTIONS_AT_ONCE = 200
 _ASKED_AT_ONCE = 100
 _STRIPS_KEPT = 24
@@ -134,7 +136,11 @@ class ClipLibrary(QObject):
 
     def take_caption(self, clip_id: str, text: str | None, problem: str = "") -> None:
         """Know a clip's caption, or why it cannot be read; `tell` makes it news."""
-        self._facts[clip_id] = replace(self.facts_of(clip_id), caption=text, caption_problem=problem)
+        old = self.facts_of(clip_id)
+        # Not `replace`: it takes four times as long, and there may be thousands at once.
+        self._facts[clip_id] = ClipFacts(
+            old.source, old.unreadable, text, problem, is_missing=old.is_missing, look=old.look
+        )
 
     def caption_written(self, clip_id: str, text: str) -> None:
         """A page changed a clip's caption."""
@@ -297,7 +303,7 @@ class ClipLibrary(QObject):
         """Take in what arrived, but for no longer than a frame may last; the rest a moment later."""
         changed: set[str] = set()
         end = time.perf_counter() + _SLICE_SECONDS
-        while self._inbox and time.perf_counter() < end:
+        while self._inbox and len(changed) < _TAKEN_AT_ONCE and time.perf_counter() < end:
             changed.add(self._inbox.popleft()())
         if self._inbox:
             self._inbox_timer.start()
@@ -354,13 +360,14 @@ class ClipLibrary(QObject):
             run_in_background(lambda part=part: read_captions(part, folder), self._take_captions)
 
     def _take_captions(self, read: dict[str, tuple[str | None, str]]) -> None:
-        changed: set[str] = set()
+        """Know them at once; they are told of with what else arrives, some at a time."""
         for clip_id, (caption, problem) in read.items():
             old = self._facts.get(clip_id)
             if old is not None and (old.caption, old.caption_problem) != (caption, problem):
-                self._facts[clip_id] = replace(old, caption=caption, caption_problem=problem)
-                changed.add(clip_id)
-        self.tell(changed)
+                self.take_caption(clip_id, caption, problem)
+                self._inbox.append(lambda clip_id=clip_id: clip_id)
+        if self._inbox:
+            self._on_arrived()
 
     def tell(self, changed: Collection[str]) -> None:
         """Tell that something else is known of these clips."""

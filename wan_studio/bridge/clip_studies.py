@@ -137,4 +137,6 @@ class ClipStudies(QObject):
                 _log.info("%s of %s: %s", what, source.path, error)
                 self.ended.emit(source, what)
 
-        job.task = run_in_background(lambda: work(relay.report, job.wish.is_set), done, failed)
+        job.task = run_in_background(
+            lambda: work(relay.report, job.wish.is_set), done, failed, is_patient=what != "known proxy"
+        )

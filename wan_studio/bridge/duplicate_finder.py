@@ -1,6 +1,6 @@
 """Looks for clips that show the same, in the background, whenever there is something new to compare."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from PySide6.QtCore import QObject, QTimer
 
@@ -8,7 +8,9 @@ from wan_studio.bridge.background import run_in_background
 from wan_studio.bridge.clip_index import ClipIndex
 from wan_studio.bridge.clip_library import ClipLibrary
 from wan_studio.bridge.project_session import ProjectSession
+from wan_studio.domain.checks import ClipFacts
 from wan_studio.domain.clip_record import Candidate, DuplicateMark
+from wan_studio.domain.project import ProjectClip
 
 _AFTER_MILLISECONDS = 700
 
@@ -39,38 +41,38 @@ class DuplicateFinder(QObject):
             if self._is_at_work:
                 self._timer.start()
             return
-        project = self._session.project
-        candidates = tuple(self._candidates())
-        if candidates == self._compared:
-            return
-        self._compared = candidates
+        project, facts, compared = self._session.project, dict(self._library.facts), self._compared
         self._is_at_work = True
 
-        def on_done(marks: Mapping[str, DuplicateMark]) -> None:
+        def work() -> tuple[tuple[Candidate, ...], Mapping[str, DuplicateMark] | None]:
+            candidates = tuple(_candidates(project.clips, facts))
+            return candidates, None if candidates == compared else _found(candidates)
+
+        def on_done(found: tuple[tuple[Candidate, ...], Mapping[str, DuplicateMark] | None]) -> None:
             self._is_at_work = False
-            if self._session.is_open and self._session.project.name == project.name:
+            self._compared, marks = found
+            if marks is not None and self._session.is_open and self._session.project.name == project.name:
                 self._index.set_marks(marks)
 
-        task = run_in_background(lambda: _found(candidates), on_done)
+        task = run_in_background(work, on_done)
         self.destroyed.connect(task.cancel)
 
-    def _candidates(self) -> list[Candidate]:
-        candidates: list[Candidate] = []
-        for clip in self._session.project.clips:
-            facts = self._library.facts_of(clip.id)
-            if clip.rejected or facts.source is None or facts.look is None:
-                continue
-            source = facts.source
-            worth = (
-                float(clip.rating),
-                float(bool((facts.caption or "").strip())),
-                float(clip.trim is not None),
-                float(source.width * source.height),
-                float(source.size_bytes),
-            )
-            seconds = source.seconds_at(source.frame_count - 1)
-            candidates.append(Candidate(clip.id, clip.source, seconds, facts.look, worth))
-        return candidates
+
+def _candidates(clips: Iterable[ProjectClip], known: Mapping[str, ClipFacts]) -> Iterator[Candidate]:
+    for clip in clips:
+        facts = known.get(clip.id)
+        if clip.rejected or facts is None or facts.source is None or facts.look is None:
+            continue
+        source = facts.source
+        worth = (
+            float(clip.rating),
+            float(bool((facts.caption or "").strip())),
+            float(clip.trim is not None),
+            float(source.width * source.height),
+            float(source.size_bytes),
+        )
+        seconds = source.seconds_at(source.frame_count - 1)
+        yield Candidate(clip.id, clip.source, seconds, facts.look, worth)
 
 
 def _found(candidates: tuple[Candidate, ...]) -> Mapping[str, DuplicateMark]:

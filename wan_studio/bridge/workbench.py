@@ -16,6 +16,7 @@ from wan_studio.bridge.calibration_keeper import CalibrationKeeper
 from wan_studio.bridge.caption_desk import CaptionDesk
 from wan_studio.bridge.clip_index import ClipIndex
 from wan_studio.bridge.clip_library import ClipLibrary
+from wan_studio.bridge.courtesy import Courtesy
 from wan_studio.bridge.duplicate_finder import DuplicateFinder
 from wan_studio.bridge.fallback_desk import FallbackDesk
 from wan_studio.bridge.folder_watch import FolderWatch
@@ -28,6 +29,7 @@ from wan_studio.domain.manual_card import ManualCard, manual_card
 from wan_studio.domain.project import Goal, Project
 from wan_studio.errors import AppError
 from wan_studio.paths import default_projects_folder, model_downloads_folder, user_cache_folder
+from wan_studio.services.media_pool import media_pool
 from wan_studio.services.preset_store import settings_for
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.settings import AppSettings, load_settings, save_settings
@@ -74,6 +76,7 @@ class Workbench(QObject):
         self.watch = FolderWatch(self.session, self.library)
         self.captions = CaptionDesk(self.session, self.library)
         self.runs = RunDesk(self.session)
+        self.courtesy = Courtesy(self.runs, self.library, media_pool())
         self.hardware = HardwareMonitor(_disk_folders(None, None), self)
         self.calibration = CalibrationKeeper(self)
         self.fallback = FallbackDesk(self.runs)

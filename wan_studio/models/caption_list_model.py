@@ -8,6 +8,7 @@ from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistent
 from wan_studio.bridge.caption_index import CaptionIndex
 from wan_studio.bridge.clip_library import ClipLibrary
 from wan_studio.domain.caption_search import CaptionEntry, Match, find, parse_query
+from wan_studio.models.clip_list_model import ranges
 
 AnyIndex = QModelIndex | QPersistentModelIndex
 
@@ -32,7 +33,7 @@ class CaptionListModel(QAbstractListModel):
         self._ids: list[str] = []
         self._rows: dict[str, int] = {}
         index.entries_changed.connect(self._on_entries_changed)
-        library.clip_changed.connect(self._on_clip_changed)
+        library.clips_changed.connect(self._on_clips_changed)
         self._show(find(index.entries, self._match))
 
     @property
@@ -93,10 +94,10 @@ class CaptionListModel(QAbstractListModel):
         self._rows = {clip_id: row for row, clip_id in enumerate(ids)}
         self.endResetModel()
 
-    def _on_clip_changed(self, clip_id: str) -> None:
-        row = self.row_of(clip_id)
-        if row >= 0:
-            self.dataChanged.emit(self.index(row), self.index(row))
+    def _on_clips_changed(self, clip_ids: frozenset[str]) -> None:
+        rows = sorted(self._rows[clip_id] for clip_id in clip_ids if clip_id in self._rows)
+        for first, last in ranges(rows):
+            self.dataChanged.emit(self.index(first), self.index(last))
 
 
 def _excerpt(entry: CaptionEntry) -> str:

@@ -2,9 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from wan_studio.errors import AppError
@@ -19,10 +17,11 @@ from wan_studio.services.caption_store import (
     text_of,
     with_text,
 )
+from wan_studio.services.many_files import reach_disk, replace_files, sweep
 
-_AT_A_TIME = 4
 _FEW = 20
-"""Up to so many files the disk is waited for; beyond, the history alone is waited for, which holds them all."""
+"""Up to so many files the disk is waited for. Beyond, the history alone is: it holds them all and notes them
+as not written, and what an interrupted batch left unwritten is written when the project opens again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +51,13 @@ class WriteOutcome:
         written: Clips whose file now says what it should.
         changed_outside: What the file of others says instead; they were left alone.
         failed: Why others could not be written.
+        batch: Number to hand to `settle` in a while; 0 when the disk has all.
     """
 
     written: dict[str, str] = field(default_factory=dict[str, str])
     changed_outside: dict[str, str] = field(default_factory=dict[str, str])
     failed: dict[str, AppError] = field(default_factory=dict[str, AppError])
+    batch: int = 0
 
 
 def write_captions(writes: Sequence[CaptionWrite], history: CaptionHistory, what: str) -> WriteOutcome:
@@ -85,20 +86,91 @@ def write_captions(writes: Sequence[CaptionWrite], history: CaptionHistory, what
         if refused:
             history.keep(refused, NOT_WRITTEN)
         if ready:
-            history.keep([kept for _, kept in ready], what)
+            outcome.batch = history.keep([kept for _, kept in ready], what, is_noted=len(ready) > _FEW)
     except AppError as error:
         outcome.failed |= {write.clip_id: error for write, _ in ready}
         return outcome
-    # Opening and renaming wait for the system: several at a time.
-    with ThreadPoolExecutor(_AT_A_TIME if len(ready) > _FEW else 1) as pool:
-        write_one = partial(_write, history=history, what=what, is_durable=len(ready) <= _FEW)
-        errors = pool.map(write_one, [write for write, _ in ready], [kept for _, kept in ready])
-        for (write, _), error in zip(ready, errors, strict=True):
-            if error is None:
-                outcome.written[write.clip_id] = write.text
-            else:
-                outcome.failed[write.clip_id] = error
+    kept = [kept for _, kept in ready]
+    errors = (
+        _written_as_noted(kept) if outcome.batch else [_written(one, write.place) for write, one in ready]
+    )
+    for (write, one), first_error in zip(ready, errors, strict=True):
+        error = _written_in_project(write.place, one, first_error, history, what) if first_error else None
+        if error is None:
+            outcome.written[write.clip_id] = write.text
+        else:
+            outcome.failed[write.clip_id] = error
     return outcome
+
+
+def settle(history: CaptionHistory, batch: int, paths: Iterable[Path]) -> None:
+    """Wait until the disk has a batch, and note it as written; a failure leaves the note for the next time."""
+    with contextlib.suppress(OSError, AppError):
+        reach_disk(paths)
+        history.forget_unwritten(batch)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What was done for a batch that was interrupted.
+
+    Attributes:
+        written: Files that were written now.
+        left: Files that were left alone: others changed them since, or they cannot be written.
+    """
+
+    written: tuple[Path, ...] = ()
+    left: tuple[Path, ...] = ()
+
+    @property
+    def told(self) -> tuple[str, str]:
+        """The same in words for the user: what happened, and what to do."""
+        written, left = (_counted(len(paths), "caption") for paths in (self.written, self.left))
+        message = f"A change of many captions was interrupted the last time. Written now: {written}."
+        if not self.left:
+            return message, ""
+        names = ", ".join(path.name for path in self.left[:3]) + (" and others" if len(self.left) > 3 else "")
+        return (
+            f"{message} Left alone: {left} ({names}).",
+            "These were changed since or cannot be written. What they were to say is in their history.",
+        )
+
+
+def finish_interrupted(history: CaptionHistory) -> Finished:
+    """Write what a batch of an earlier sitting left unwritten, when the program or the system went down in it.
+
+    A file that is as it was before is written, and one that holds nothing or zeros alone, as systems leave
+    what they had not finished. Any other was changed or deleted by others since, and is left alone.
+
+    Raises:
+        CaptionHistoryError: the history cannot be read or written.
+    """
+    noted, batch = history.unwritten()
+    if not noted:
+        return Finished()
+    sweep(one.path for one in noted)
+    due: list[Kept] = []
+    left: list[Path] = []
+    for one in noted:
+        try:
+            now = content_of(one.path)
+        except AppError:
+            left.append(one.path)
+            continue
+        if now == one.after:
+            continue
+        if now is None and not one.path.parent.is_dir():
+            # A drive that is not there: its folder is not made anew in its place.
+            left.append(one.path)
+        elif now == one.before or (now is not None and not now.strip(b"\0")):
+            due.append(one)
+        else:
+            left.append(one.path)
+    errors = _written_as_noted(due)
+    left += [one.path for one, error in zip(due, errors, strict=True) if error is not None]
+    settle(history, batch, [one.path for one in noted])
+    written = tuple(one.path for one, error in zip(due, errors, strict=True) if error is None)
+    return Finished(written, tuple(left))
 
 
 def convert_to_utf_8(place: CaptionPlace, encoding: str, history: CaptionHistory) -> str:
@@ -116,8 +188,8 @@ def convert_to_utf_8(place: CaptionPlace, encoding: str, history: CaptionHistory
     text = text_of(place.now, after)
     kept, what = Kept(place.for_writing, before, after), "Converted to UTF-8"
     history.keep([kept], what)
-    write = CaptionWrite("", place.beside, (), text, place)
-    failed = _write(write, kept, history=history, what=what, is_durable=True)
+    failed = _written(kept, place)
+    failed = _written_in_project(place, kept, failed, history, what) if failed else None
     if failed is not None:
         raise failed
     return text
@@ -174,29 +246,48 @@ def look_at_captions(
     return found
 
 
-def _write(
-    write: CaptionWrite, kept: Kept, *, history: CaptionHistory, what: str, is_durable: bool
-) -> AppError | None:
-    """Write one file, in the project where its own place refuses; returns why not."""
-    stand_in = None if write.place is None else write.place.kept
+def _written(kept: Kept, place: CaptionPlace | None = None) -> AppError | None:
+    """Write one file and wait for the disk; returns why not."""
     try:
-        if stand_in is not None and kept.path == stand_in:
-            stand_in.parent.mkdir(parents=True, exist_ok=True)
-        replace_caption(kept.path, kept.after, is_durable=is_durable)
+        if kept.before is None if place is None else kept.path == place.kept:
+            kept.path.parent.mkdir(parents=True, exist_ok=True)
+        replace_caption(kept.path, kept.after)
     except OSError as error:
         return CaptionFileError(kept.path, "written", error)
-    except CaptionFileError as error:
-        if stand_in is None or kept.path == stand_in or not is_refusal(error.__cause__):
-            return error
-        moved = replace(kept, path=stand_in)
-        try:
-            history.keep([moved], what)
-        except AppError as failed:
-            return failed
-        return _write(write, moved, history=history, what=what, is_durable=is_durable)
     except AppError as error:
         return error
     return None
+
+
+def _written_in_project(
+    place: CaptionPlace | None, kept: Kept, error: AppError, history: CaptionHistory, what: str
+) -> AppError | None:
+    """Where a caption's own place refused it, write it in the project; returns why not."""
+    if place is None or kept.path == place.kept or not is_refusal(error.__cause__):
+        return error
+    moved = replace(kept, path=place.kept)
+    try:
+        history.keep([moved], what)
+        place.kept.parent.mkdir(parents=True, exist_ok=True)
+    except AppError as failed:
+        return failed
+    except OSError as failed:
+        return CaptionFileError(place.kept, "written", failed)
+    return _written(moved, place)
+
+
+def _written_as_noted(kept: Sequence[Kept]) -> list[AppError | None]:
+    """Write many files, without waiting for the disk; returns for each why not."""
+    errors = replace_files([(one.path, one.after) for one in kept])
+    return [
+        None if error is None else _because(CaptionFileError(one.path, "written", error), error)
+        for one, error in zip(kept, errors, strict=True)
+    ]
+
+
+def _because(told: AppError, error: OSError) -> AppError:
+    told.__cause__ = error
+    return told
 
 
 def _told(error: Exception) -> AppError:
@@ -205,3 +296,7 @@ def _told(error: Exception) -> AppError:
     return AppError(
         "The caption holds half of a sign, which no file can hold.", "Delete the last sign typed."
     )
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -1,8 +1,6 @@
 """Captions: the `.txt` beside a clip. Text files come in many encodings; only safe ones are read."""
 
 import codecs
-import contextlib
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,30 +93,18 @@ def write_caption(path: Path, text: str) -> None:
         replace_caption(path, replacing)
 
 
-def replace_caption(path: Path, content: bytes, *, is_durable: bool = True) -> None:
-    """Put these bytes in the caption's place, atomically.
+def replace_caption(path: Path, content: bytes) -> None:
+    """Put these bytes in the caption's place, atomically, and wait until the disk has them.
 
     Args:
         path: The file; a link's target is what the user means, not the link.
         content: All of it.
-        is_durable: Whether to wait until the disk has it: what is kept elsewhere, too, need not.
 
     Raises:
         CaptionFileError: it cannot be written.
     """
     try:
-        target = path.resolve() if path.is_symlink() else path
-        if is_durable:
-            write_atomic(target, content)
-            return
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(target)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        write_atomic(path.resolve() if path.is_symlink() else path, content)
     except OSError as error:
         raise CaptionFileError(path, "written", error) from error
 

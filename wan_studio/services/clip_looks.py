@@ -37,10 +37,11 @@ def look_at(source: SourceVideo) -> ClipLook:
         OSError: it cannot be read.
     """
     last = source.frame_count - 1
-    with FrameReader(source) as reader:
-        places = (0.0,) if source.is_image else _PLACES
-        pictures = [_grey(reader.read_scaled(round(place * last), *_SIZE)) for place in places]
-    head, tail = (0.0, 0.0) if source.is_image else _still_ends(source)
+    places = [0] if source.is_image else [round(place * last) for place in _PLACES]
+    parts = [] if source.is_image else _motion_parts(source)
+    large, small = _decoded(source, set(places), {frame for part in parts for frame in part})
+    pictures = [large[frame] for frame in places]
+    head, tail = _still_ends([[small[frame] for frame in part] for part in parts])
     return ClipLook(
         signature=_signature(pictures),
         still_head_seconds=head,
@@ -69,8 +70,17 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _grey(picture: NDArray[np.uint8]) -> Grey:
-    return picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+def _decoded(
+    source: SourceVideo, large: set[int], small: set[int]
+) -> tuple[dict[int, Grey], dict[int, Grey]]:
+    """Those frames in two sizes, in one pass from the first to the last."""
+    pictures: tuple[dict[int, Grey], dict[int, Grey]] = ({}, {})
+    with FrameReader(source, cache_bytes=1) as reader:
+        for frame in sorted(large | small):
+            for made, wanted, size in zip(pictures, (large, small), (_SIZE, _SMALL), strict=True):
+                if frame in wanted:
+                    made[frame] = reader.read_grey(frame, *size).astype(np.float32)
+    return pictures
 
 
 def _signature(pictures: list[Grey]) -> bytes:
@@ -120,24 +130,29 @@ def _dark_ends(lines: NDArray[np.float32]) -> tuple[int, int]:
     return (first, last) if is_bar else (0, 0)
 
 
-def _still_ends(source: SourceVideo) -> tuple[float, float]:
-    """Seconds without motion at the start and at the end; 0 and 0 where nothing moves at all."""
+def _motion_parts(source: SourceVideo) -> list[list[int]]:
+    """Frames an eighth of a second apart: of a short clip all, of a long one those at its start and its end."""
     seconds = source.duration_seconds
-    if seconds <= _WHOLE_SECONDS:
-        parts = [(0.0, seconds)]
-    else:
-        parts = [(0.0, _END_SECONDS), (seconds - _END_SECONDS, seconds)]
-    motions = [_motion(source, start, end) for start, end in parts]
-    together = np.concatenate(motions)
+    whole = [(0.0, seconds)]
+    ends = [(0.0, _END_SECONDS), (seconds - _END_SECONDS, seconds)]
+    return [
+        list(dict.fromkeys(source.frame_at(float(time)) for time in np.arange(start, end, _STEP_SECONDS)))
+        for start, end in (whole if seconds <= _WHOLE_SECONDS else ends)
+    ]
+
+
+def _still_ends(parts: list[list[Grey]]) -> tuple[float, float]:
+    """Seconds without motion at the start and at the end; 0 and 0 where nothing moves at all."""
+    motions = [_motion(part) for part in parts]
+    together = np.concatenate([*motions, np.zeros(0, np.float32)])
     if not together.size:
         return 0.0, 0.0
     usual = float(np.percentile(together, 75))
     if usual < _LEAST_MOTION:
         return 0.0, 0.0
     least = max(_LEAST_MOTION, 0.15 * usual)
-    return _still_steps(motions[0], least) * _STEP_SECONDS, _still_steps(
-        motions[-1][::-1], least
-    ) * _STEP_SECONDS
+    head, tail = _still_steps(motions[0], least), _still_steps(motions[-1][::-1], least)
+    return head * _STEP_SECONDS, tail * _STEP_SECONDS
 
 
 def _still_steps(motion: NDArray[np.float32], least: float) -> int:
@@ -145,10 +160,6 @@ def _still_steps(motion: NDArray[np.float32], least: float) -> int:
     return int(moving[0]) if moving.size else len(motion)
 
 
-def _motion(source: SourceVideo, start: float, end: float) -> NDArray[np.float32]:
-    """From each eighth of a second to the next, how much the picture changes."""
-    times = np.arange(start, end, _STEP_SECONDS)
-    frames = list(dict.fromkeys(source.frame_at(float(time)) for time in times))
-    with FrameReader(source) as reader:
-        pictures = [_grey(reader.read_scaled(frame, *_SMALL)) for frame in frames]
+def _motion(pictures: list[Grey]) -> NDArray[np.float32]:
+    """How much each picture differs from the one before, in grey levels."""
     return np.array([float(np.abs(b - a).mean()) for a, b in pairwise(pictures)], np.float32)

@@ -30,8 +30,7 @@ def find_duplicates(candidates: Sequence[Candidate]) -> dict[str, DuplicateMark]
             groups.join(first, at)
             exact |= {first, at}
     for first, second in _near_pairs(candidates):
-        if candidates[first].place != candidates[second].place:
-            groups.join(first, second)
+        groups.join(first, second)
     marks: dict[str, DuplicateMark] = {}
     for number, members in enumerate(groups.several()):
         best = max(members, key=lambda at: (candidates[at].worth, -at))
@@ -41,19 +40,28 @@ def find_duplicates(candidates: Sequence[Candidate]) -> dict[str, DuplicateMark]
 
 
 def _near_pairs(candidates: Sequence[Candidate]) -> list[tuple[int, int]]:
+    """Pairs of files that look alike; files of which several ranges are used are compared once."""
     pairs: list[tuple[int, int]] = []
+    ranges: dict[tuple[str, bytes, float], list[int]] = {}
+    for at, one in enumerate(candidates):
+        ranges.setdefault((one.place, one.look.signature, one.seconds), []).append(at)
     lengths = {len(one.look.signature) for one in candidates} - {0}
     for length in lengths:
-        places = [at for at, one in enumerate(candidates) if len(one.look.signature) == length]
+        places = [same[0] for same in ranges.values() if len(candidates[same[0]].look.signature) == length]
         bits = np.frombuffer(b"".join(candidates[at].look.signature for at in places), np.uint64)
         rows = bits.reshape(len(places), length // 8)
         seconds = np.array([max(candidates[at].seconds, 1e-3) for at in places])
         for row in range(len(places) - 1):
-            alike = _alike(rows[row], rows[row + 1 :])
+            near = _alike(rows[row], rows[row + 1 :])
             ratio = seconds[row + 1 :] / seconds[row]
-            alike &= (ratio < _LENGTH_RATIO) & (ratio > 1 / _LENGTH_RATIO)
-            pairs += [(places[row], places[row + 1 + int(other)]) for other in np.flatnonzero(alike)]
-    return pairs
+            near &= (ratio < _LENGTH_RATIO) & (ratio > 1 / _LENGTH_RATIO)
+            pairs += [
+                (places[row], places[other])
+                for other in (row + 1 + np.flatnonzero(near)).tolist()
+                if candidates[places[row]].place != candidates[places[other]].place
+            ]
+    alike = {at for pair in pairs for at in pair}
+    return pairs + [(same[0], other) for same in ranges.values() if same[0] in alike for other in same[1:]]
 
 
 def _alike(one: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -70,6 +70,7 @@ class MediaPool:
         self._heap: list[tuple[int, int, MediaJob]] = []
         self._numbers = itertools.count()
         self._workers = [_Worker() for _ in range(count)]
+        self._limit = count
         self._threads: list[threading.Thread] = []
         self._is_closed = False
 
@@ -79,7 +80,8 @@ class MediaPool:
         with self._ready:
             self._push(job)
             self._start_threads()
-            self._ready.notify()
+            # One is woken, but it may be one that is to stand back.
+            self._ready.notify(1 if self._limit == len(self._workers) else len(self._workers))
         return job
 
     def promote(self, jobs: Collection[MediaJob], priority: int = VISIBLE) -> None:
@@ -95,6 +97,12 @@ class MediaPool:
         with self._ready:
             for job in jobs:
                 job.is_cancelled = True
+
+    def limit(self, count: int | None) -> None:
+        """Use so many processes at most from the next request on; None for as many as there are."""
+        with self._ready:
+            self._limit = len(self._workers) if count is None else max(1, count)
+            self._ready.notify_all()
 
     def close(self) -> None:
         """End every process."""
@@ -124,14 +132,15 @@ class MediaPool:
     def _take(self, worker: _Worker) -> MediaJob | None:
         """The next job; waits for one, and lets the process go when none comes."""
         with self._ready:
+            number = next(at for at, one in enumerate(self._workers) if one is worker)
             while not self._is_closed:
-                while self._heap:
+                while self._heap and number < self._limit:
                     priority, _, job = heapq.heappop(self._heap)
                     if job.is_cancelled or job.is_taken or priority != job.priority:
                         continue
                     job.is_taken = True
                     return job
-                if not self._ready.wait(_SECONDS_IDLE) and not self._heap:
+                if not self._ready.wait(_SECONDS_IDLE) and (not self._heap or number >= self._limit):
                     _end(worker)
         return None
 

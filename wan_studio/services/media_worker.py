@@ -14,6 +14,7 @@ from typing import BinaryIO, Literal
 import msgspec
 
 from wan_studio.domain.clip_look import ClipLook
+from wan_studio.services.lower_priority import lower_process
 
 _LENGTH = struct.Struct("<I")
 
@@ -108,8 +109,7 @@ def main() -> None:
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # What a library prints must not end up among the replies.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    with contextlib.suppress(AttributeError, OSError):
-        os.nice(5)
+    lower_process()
     with contextlib.suppress(OSError, KeyboardInterrupt):
         while data := read_message(requests):
             write_message(replies, answer(msgspec.msgpack.decode(data, type=MediaRequest)))

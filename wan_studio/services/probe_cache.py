@@ -16,6 +16,8 @@ from wan_studio.domain.clip_look import ClipLook
 T = TypeVar("T")
 
 _FORMAT = "1"
+_LOOK = "look 2"
+"""Signatures of another format number are no more alike than pictures that differ a little."""
 _MARK_BYTES = 64 * 1024
 
 
@@ -57,11 +59,11 @@ class ProbeCache:
     def look(self, source: SourceVideo, look_at: Callable[[SourceVideo], ClipLook]) -> ClipLook:
         """What a file's pictures tell, looked at only where it has changed."""
         path = Path(source.path)
-        kept = self._read("look", path, ClipLook)
+        kept = self._read(_LOOK, path, ClipLook)
         if kept is not None:
             return kept
         found = look_at(source)
-        self._write(self._name("look", path, source.size_bytes, source.modified_ns), found)
+        self._write(self._name(_LOOK, path, source.size_bytes, source.modified_ns), found)
         return found
 
     def mark(self, path: Path) -> FileMark | None:

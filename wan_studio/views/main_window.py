@@ -211,6 +211,9 @@ class MainWindow(QMainWindow):
         bench.hardware.snapshot_taken.connect(self._strip.show_snapshot)
         bench.hardware.alerts_changed.connect(self._strip.show_alerts)
         bench.error_happened.connect(self.show_error)
+        bench.captions.batch_finished.connect(
+            lambda found: self.banner.show_message(*found.told, tone_name="warn")
+        )
         bench.session.project_opened.connect(self._on_project_opened)
         bench.session.saved_changed.connect(self._renew_saved)
         bench.runs.state_changed.connect(self._on_run_changed)

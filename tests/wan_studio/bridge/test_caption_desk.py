@@ -9,6 +9,8 @@ from wan_studio.bridge.caption_desk import CaptionDesk
 from wan_studio.bridge.clip_library import ClipLibrary
 from wan_studio.bridge.project_session import ProjectSession
 from wan_studio.domain.project import Project, ProjectClip
+from wan_studio.services.caption_batch import Finished
+from wan_studio.services.caption_history import CaptionHistory, Kept
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.undo.caption_edits import edit_captions
 
@@ -101,6 +103,18 @@ def test_what_waits_is_written_when_the_window_closes(qtbot, bench, tmp_path):
     assert (tmp_path / "a.txt").read_text() == "text 19"
     qtbot.waitUntil(lambda: desk.is_saved)
     assert session.is_open
+
+
+def test_a_batch_that_was_interrupted_is_finished_when_the_project_opens(qtbot, bench, tmp_path):
+    session, library, desk = bench
+    store = ProjectStore(tmp_path / "project")
+    noted = [Kept(tmp_path / "a.txt", b"one", b"1"), Kept(tmp_path / "b.txt", b"not two", b"2")]
+    CaptionHistory(store.folder).keep(noted, "Replace in 2 captions", is_noted=True)
+    with qtbot.waitSignal(desk.batch_finished) as told:
+        session.open(store, session.project)
+    assert told.args[0] == Finished((tmp_path / "a.txt",), (tmp_path / "b.txt",))
+    assert ((tmp_path / "a.txt").read_text(), (tmp_path / "b.txt").read_text()) == ("1", "two")
+    qtbot.waitUntil(lambda: library.facts_of("a").caption == "1")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links")

@@ -38,3 +38,20 @@ def test_what_a_worker_allocates_deletes_no_qt_object_on_its_thread(qtbot):
     finally:
         collector.stop()
     assert gc.isenabled()
+
+
+def test_what_survived_is_set_aside_and_looked_through_when_asked(qtbot):
+    collector = GarbageCollector()
+    try:
+        collected_on: list[QThread] = []
+        cycle = Cycle(collected_on)
+        collector.collect_all()
+        assert gc.get_freeze_count() > 10_000
+        del cycle
+        gc.collect()
+        assert collected_on == [], "set aside"
+        collector.collect_all()
+        assert len(collected_on) == 1
+    finally:
+        collector.stop()
+    assert gc.get_freeze_count() == 0

@@ -1,8 +1,15 @@
+import subprocess
+import sys
+from pathlib import Path
+
 from wan_studio.services.caption_batch import (
     CaptionWrite,
+    Finished,
     convert_to_utf_8,
+    finish_interrupted,
     guess_caption,
     look_at_captions,
+    settle,
     write_captions,
 )
 from wan_studio.services.caption_history import NOT_WRITTEN, CaptionHistory
@@ -11,6 +18,9 @@ from wan_studio.services.caption_place import CaptionPlace, kept_path
 
 def at(path):
     return CaptionPlace(path, kept_path(path, path.parent / "captions"), path.parent)
+
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def write(path, text, *expected):
@@ -63,6 +73,60 @@ def test_many_captions_are_written_and_no_temporary_file_is_left(tmp_path):
     done = write_captions(writes, CaptionHistory(tmp_path), "Replace in 60 captions")
     assert len(done.written) == 60
     assert sorted(path.read_text() for path in folder.iterdir()) == sorted(f"new {n}" for n in range(60))
+
+
+BATCH = """
+import os, sys
+from pathlib import Path
+import wan_studio.services.many_files as many_files
+from wan_studio.services.caption_batch import CaptionWrite, write_captions
+from wan_studio.services.caption_history import CaptionHistory
+put, count = many_files._put, 0
+def put_some(one):
+    global count
+    count += 1
+    if count > 30:
+        os._exit(9)
+    return put(one)
+many_files._put = put_some
+folder = Path(sys.argv[1])
+paths = [folder / f"{number}.txt" for number in range(60)]
+write_captions([CaptionWrite(p.stem, p, ("old",), "new") for p in paths], CaptionHistory(folder / "project"), "Replace")
+"""
+
+
+def test_a_batch_whose_process_was_killed_in_its_midst_is_finished_at_the_next_opening(tmp_path):
+    paths = [tmp_path / f"{number}.txt" for number in range(60)]
+    for path in paths:
+        path.write_text("old")
+    killed = subprocess.run([sys.executable, "-c", BATCH, str(tmp_path)], check=False, cwd=ROOT)
+    assert killed.returncode == 9
+    assert {path.read_text() for path in paths} == {"old", "new"}, "each file is whole"
+    paths[58].write_text("theirs")
+    paths[57].write_bytes(b"")
+    paths[56].unlink()
+    history = CaptionHistory(tmp_path / "project")
+    done = finish_interrupted(history)
+    assert len(done.written) == 28
+    assert sorted(path.name for path in done.left) == ["56.txt", "58.txt"]
+    assert done.told[0].endswith("Written now: 28 captions. Left alone: 2 captions (56.txt, 58.txt).")
+    assert [path.read_text() for path in paths if path.exists()] == ["new"] * 57 + ["theirs", "new"]
+    assert not list(tmp_path.glob(".*tmp")), "what lay beside the files is gone"
+    assert finish_interrupted(history) == Finished()
+
+
+def test_a_batch_is_noted_until_the_disk_has_it(tmp_path):
+    paths = [tmp_path / f"{number}.txt" for number in range(30)]
+    history = CaptionHistory(tmp_path / "project")
+    done = write_captions([write(path, "new", "") for path in paths], history, "Insert")
+    assert len(history.unwritten()[0]) == 30
+    later = write_captions([write(path, "newer", "new") for path in paths[:25]], history, "Insert")
+    settle(history, done.batch, paths)
+    assert len(history.unwritten()[0]) == 25, "the later batch is still noted"
+    settle(history, later.batch, paths)
+    assert history.unwritten() == ([], 0)
+    few = write_captions([write(paths[0], "newest", "newer")], history, "Typed")
+    assert (few.batch, history.unwritten()) == (0, ([], 0)), "few files are waited for instead"
 
 
 def test_half_a_sign_is_refused_in_words(tmp_path):

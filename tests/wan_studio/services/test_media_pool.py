@@ -135,3 +135,24 @@ def test_each_broken_file_is_a_sentence_that_says_what_is_wrong(tmp_path):
         reply = answer(MediaRequest("probe", str(tmp_path / f"{name}.mp4"), str(tmp_path / "cache")))
         assert words_in in reply.problem, name
         assert reply.is_missing == (name == "gone")
+
+
+def test_a_limited_pool_uses_one_process_and_all_again_afterwards(tmp_path):
+    stub = STUB.replace("write_message(sys.stdout", "time.sleep(0.05); write_message(sys.stdout").replace(
+        "poster=request.path", "poster=str(os.getpid())"
+    )
+    pool = MediaPool(2, [sys.executable, "-c", stub])
+    asked = Asked(pool)
+    try:
+        pool.limit(1)
+        for number in range(6):
+            asked.ask(f"limited {number}")
+        asked.wait(6)
+        assert len({reply.poster for reply in asked.replies.values()}) == 1
+        pool.limit(None)
+        for number in range(12):
+            asked.ask(f"free {number}")
+        asked.wait(18)
+        assert len({reply.poster for reply in asked.replies.values()}) == 2
+    finally:
+        pool.close()

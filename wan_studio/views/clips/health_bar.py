@@ -12,6 +12,8 @@ from wan_studio.views.theme import GRID, set_icon
 from wan_studio.views.widgets import button, column, label, row
 from wan_studio.views.wording import count, duration
 
+_SLOWLY = "A training run is at work on this computer, so clips are looked at one at a time."
+
 
 class HealthBar(QWidget):
     """Counts, findings, and how far looking at the clips is.
@@ -78,8 +80,10 @@ class HealthBar(QWidget):
         self._holder.setVisible(any(not chip.isHidden() for chip in self._chips.values()))
         self._holder.updateGeometry()
 
-    def show_progress(self, waiting: int, clips: int, looks: int, *, is_paused: bool) -> None:
-        """Show how far looking at the clips is; nothing when it is done."""
+    def show_progress(
+        self, waiting: int, clips: int, looks: int, *, is_paused: bool, is_yielding: bool = False
+    ) -> None:
+        """Show how far looking at the clips is, and whether it stands back; nothing when it is done."""
         is_busy = bool(waiting or looks or is_paused)
         for part in (self._progress, self._progress_text, self._pause):
             part.setVisible(is_busy)
@@ -89,7 +93,10 @@ class HealthBar(QWidget):
         self._progress.setRange(0, max(clips, 1))
         self._progress.setValue(max(0, clips - left))
         what = "Reading" if waiting else "Looking for duplicates and still parts,"
+        if is_yielding:
+            what = f"Slowly while training runs: {'reading' if waiting else 'looking closer'},"
         self._progress_text.setText("Stopped" if is_paused else f"{what} {left} to go")
+        self._progress_text.setToolTip(_SLOWLY if is_yielding else "")
         text = "Go on" if is_paused else "Stop"
         self._pause.setText(text)
         self._pause.setAccessibleName(f"{text} looking at clips")

@@ -30,6 +30,7 @@ from wan_studio.views.widgets import button, show_in_files
 from wan_studio.views.wording import count
 
 _HEALTH_AFTER_MILLISECONDS = 60
+_PROGRESS_AFTER_MILLISECONDS = 150
 
 
 class ClipsPage(Page):
@@ -50,6 +51,11 @@ class ClipsPage(Page):
         self._health_timer.setSingleShot(True)
         self._health_timer.setInterval(_HEALTH_AFTER_MILLISECONDS)
         self._health_timer.timeout.connect(self._renew_health)
+        # A progress bar paints the window at once, whatever else is due in it: not for every clip.
+        self._progress_timer = QTimer(self)
+        self._progress_timer.setSingleShot(True)
+        self._progress_timer.setInterval(_PROGRESS_AFTER_MILLISECONDS)
+        self._progress_timer.timeout.connect(self._show_progress)
         self._build()
         self._connect()
         self._restore()
@@ -235,6 +241,7 @@ class ClipsPage(Page):
         bench.index.records_changed.connect(self._on_records_changed)
         bench.library.progress_changed.connect(self._on_progress)
         bench.library.looks_changed.connect(self._on_progress)
+        bench.courtesy.yielding_changed.connect(self._on_progress)
         bench.clips_imported.connect(self._on_clips_imported)
         bench.busy_changed.connect(self._on_busy_changed)
 
@@ -307,9 +314,17 @@ class ClipsPage(Page):
         self._health_timer.start()
 
     def _on_progress(self) -> None:
+        if not self._progress_timer.isActive():
+            self._progress_timer.start()
+
+    def _show_progress(self) -> None:
         library = self.bench.library
         self.health.show_progress(
-            library.waiting, len(library.facts), library.looks_waiting, is_paused=library.is_paused
+            library.waiting,
+            len(library.facts),
+            library.looks_waiting,
+            is_paused=library.is_paused,
+            is_yielding=self.bench.courtesy.is_yielding,
         )
 
     def _on_pause_wanted(self) -> None:
