@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 from PySide6.QtCore import QObject, QThreadPool, Signal, Slot
 
 T = TypeVar("T")
+_SAVING_THREADS = 2
 
 
 class Task(Generic[T]):
@@ -107,6 +108,7 @@ def run_in_background(
     on_error: Callable[[Exception], object] | None = None,
     *,
     urgent: bool = False,
+    saves: bool = False,
 ) -> Task[T]:
     """Run `func` on a pool thread and hand its result to `on_done` on the GUI thread.
 
@@ -116,12 +118,22 @@ def run_in_background(
         on_error: Called with what was raised; without it the exception is raised on the GUI thread,
             where the window shows it.
         urgent: Whether it goes before other waiting work.
+        saves: Whether it writes what the user did, which never waits for other work.
     """
     hub = _hub()
     task = Task(func, on_done, on_error)
     hub.waiting.add(task)
-    QThreadPool.globalInstance().start(lambda: task.work(hub), 1 if urgent else 0)
+    pool = _saving_pool() if saves else QThreadPool.globalInstance()
+    pool.start(lambda: task.work(hub), 1 if urgent else 0)
     return task
+
+
+@cache
+def _saving_pool() -> QThreadPool:
+    """Threads for saving alone: a search through a slow disk may hold every other thread for minutes."""
+    pool = QThreadPool()
+    pool.setMaxThreadCount(_SAVING_THREADS)
+    return pool
 
 
 def wait_for_background(milliseconds: int = 5000) -> bool:
@@ -130,4 +142,5 @@ def wait_for_background(milliseconds: int = 5000) -> bool:
     for task in tuple(hub.waiting):
         task.cancel()
     hub.waiting.clear()
-    return QThreadPool.globalInstance().waitForDone(milliseconds)
+    is_saved = _saving_pool().waitForDone(milliseconds)
+    return QThreadPool.globalInstance().waitForDone(milliseconds) and is_saved

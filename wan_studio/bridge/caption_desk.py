@@ -9,29 +9,66 @@ from PySide6.QtCore import QObject, QTimer, Signal
 
 from wan_studio.bridge.background import run_in_background
 from wan_studio.bridge.clip_library import ClipLibrary
+from wan_studio.bridge.project_keeper import Kept
 from wan_studio.bridge.project_session import ProjectSession
+from wan_studio.errors import AppError
 from wan_studio.services.caption_batch import (
     CaptionLook,
     CaptionWrite,
     WriteOutcome,
-    convert_to_utf_8,
     guess_caption,
     look_at_captions,
-    write_captions,
 )
+from wan_studio.services.caption_files import ExactContent, give_copies, take_copies, write_step
 from wan_studio.services.caption_history import TYPED, CaptionHistory, CaptionVersion
+from wan_studio.services.caption_store import content_of
+from wan_studio.services.undo_steps import CaptionCopy
 
 _TOLD_AT_ONCE = 100
+
+
+class CaptionChangedOutsideError(AppError):
+    """An undone or redone step would have written over what somebody else wrote."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        first = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} other captions"
+        was = "was" if len(names) == 1 else "were"
+        super().__init__(
+            f"{first} {was} changed by another program since that step, and so left alone.",
+            "What the step would have written is among the caption's earlier versions on the Captions page.",
+        )
+
+
+OnWritten = Callable[[Mapping[str, "bytes | None"]], object]
+"""Called on the writer's thread with what files held before that is more than text."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionMove:
+    """How an undo step moves captions, besides the texts.
+
+    Attributes:
+        origins: What the captions said; a file that says something else was changed outside.
+        exact: Files that are to be put back byte for byte; looked at when they are written.
+        is_again: Whether the step is undone or redone, and not done for the first time.
+        on_written: Told when the files are written.
+    """
+
+    origins: Mapping[str, str]
+    exact: Callable[[], Mapping[str, ExactContent]]
+    is_again: bool
+    on_written: OnWritten
 
 
 @dataclass(slots=True)
 class _Batch:
     """Captions that wait to be written together."""
 
-    writes: dict[str, CaptionWrite]
-    what: str
-    history: CaptionHistory
+    write: Callable[[], WriteOutcome]
     generation: int
+    on_written: OnWritten | None = None
+    is_again: bool = False
+    reads_again: frozenset[str] = frozenset()
 
 
 class CaptionDesk(QObject):
@@ -44,12 +81,14 @@ class CaptionDesk(QObject):
         saved_changed: Whether every caption is on disk. arg: bool
         changed_outside: A file says something else than was expected, and was left alone. arg: clip id
         write_failed: A caption could not be written. args: clip id, AppError
+        step_refused: An undone or redone step left captions alone. arg: AppError
     """
 
     captions_changed = Signal(object)
     saved_changed = Signal(bool)
     changed_outside = Signal(str)
     write_failed = Signal(str, object)
+    step_refused = Signal(object)
 
     def __init__(self, session: ProjectSession, library: ClipLibrary) -> None:
         super().__init__(session)
@@ -66,6 +105,10 @@ class CaptionDesk(QObject):
         self._to_tell: list[str] = []
         self._is_looking = False
         self._generation = 0
+        self._unbegun = 0
+        self._begin_timer = QTimer(self)
+        self._begin_timer.setSingleShot(True)
+        self._begin_timer.timeout.connect(self._begin_writing)
         self._tell_timer = QTimer(self)
         self._tell_timer.setSingleShot(True)
         self._tell_timer.timeout.connect(self._tell_some)
@@ -91,35 +134,51 @@ class CaptionDesk(QObject):
         """What the file says, where somebody else changed it and that is not settled yet."""
         return self._theirs.get(clip_id)
 
-    def change(self, texts: Mapping[str, str], what: str = TYPED) -> None:
+    def change(self, texts: Mapping[str, str], what: str = TYPED, move: CaptionMove | None = None) -> None:
         """Let captions say this; the files are written in the background.
 
-        Only undo commands call this.
+        Only undo commands call this, and who tries again what could not be written.
 
         Args:
             texts: By clip id; clips that are not in the project any more are passed over.
             what: Names the version in the history.
+            move: What an undo step knows besides.
         """
         clips = {clip.id: clip for clip in self._session.project.clips if clip.id in texts}
-        batch = _Batch({}, what, CaptionHistory(self._session.store.folder), self._generation)
+        writes: list[CaptionWrite] = []
         for clip_id, clip in clips.items():
             facts = self._library.facts_of(clip_id)
+            now = self._on_disk.get(clip_id, facts.caption or "")
+            origin = now if move is None else move.origins.get(clip_id, now)
             # Words of ours that are still under way, or failed to be written, are no change from outside.
-            expected = (*self._may_hold.get(clip_id, ()), self._on_disk.get(clip_id, facts.caption or ""))
+            expected = (*self._may_hold.get(clip_id, ()), now, origin)
+            if now not in (origin, texts[clip_id]) and facts.caption is not None:
+                expected = (origin,)
             self._may_hold[clip_id] = expected
-            path = Path(clip.caption_file)
-            batch.writes[clip_id] = CaptionWrite(clip_id, path, expected, texts[clip_id])
+            writes.append(CaptionWrite(clip_id, Path(clip.caption_file), expected, texts[clip_id]))
             if clip_id not in self._theirs:
                 self._on_disk[clip_id] = texts[clip_id]
             self._unsaved[clip_id] = self._unsaved.get(clip_id, 0) + 1
             self._library.take_caption(clip_id, texts[clip_id])
-        if not clips:
-            return
-        with self._queue_lock:
-            self._queue.append(batch)
-        self._tell(frozenset(clips))
-        self.saved_changed.emit(False)  # noqa: FBT003 - a signal's value
-        run_in_background(self._write_next, self._on_written, urgent=True)
+        history = CaptionHistory(self._session.store.folder)
+        exact = dict if move is None else move.exact
+        batch = _Batch(lambda: write_step(writes, exact(), history, what), self._generation)
+        if move is not None:
+            batch.on_written, batch.is_again = move.on_written, move.is_again
+            batch.reads_again = frozenset(clip_id for clip_id in clips if clip_id in exact())
+        self._enqueue(batch)
+        if clips:
+            self._tell(frozenset(clips))
+
+    def move_copies(
+        self, copies: Sequence[CaptionCopy], what: str, on_written: OnWritten, *, is_forward: bool
+    ) -> None:
+        """Give clips the captions of others, or take those away again; only undo commands call this."""
+        history = CaptionHistory(self._session.store.folder)
+        move = give_copies if is_forward else take_copies
+        batch = _Batch(lambda: move(copies, history, what), self._generation, on_written)
+        batch.reads_again = frozenset(copy.clip_id for copy in copies)
+        self._enqueue(batch)
 
     def settle(self, clip_id: str) -> None:
         """The user has seen what others wrote: the next change may replace it."""
@@ -127,21 +186,15 @@ class CaptionDesk(QObject):
         if theirs is not None:
             self._on_disk[clip_id] = theirs
 
-    def convert(self, clip_id: str, encoding: str) -> None:
-        """Write a caption of another encoding anew as UTF-8; its bytes are kept in the history."""
+    def load_content(self, clip_id: str, on_done: Callable[[bytes], object]) -> None:
+        """Read a caption's bytes in the background and hand them over."""
         path = Path(self._session.project.clip(clip_id).caption_file)
-        history = CaptionHistory(self._session.store.folder)
-
-        def work() -> str:
-            with self._write_lock:
-                return convert_to_utf_8(path, encoding, history)
-
-        def on_done(text: str) -> None:
-            self._on_disk[clip_id] = text
-            self._library.take_caption(clip_id, text)
-            self._tell(frozenset((clip_id,)))
-
-        run_in_background(work, on_done, lambda error: self.write_failed.emit(clip_id, error), urgent=True)
+        run_in_background(
+            lambda: content_of(path) or b"",
+            on_done,
+            lambda error: self.write_failed.emit(clip_id, error),
+            urgent=True,
+        )
 
     def load_versions(self, clip_id: str, on_done: Callable[[list[CaptionVersion]], object]) -> None:
         """Read a caption's earlier versions in the background and hand them over, the latest first."""
@@ -194,22 +247,44 @@ class CaptionDesk(QObject):
 
     def save_now(self) -> None:
         """Write at once what waits, and wait for what is being written: the window closes."""
+        self._session.ask_to_keep()
         while (done := self._write_next()) is not None:
             self._on_written(done)
 
-    def _write_next(self) -> tuple[int, WriteOutcome] | None:
+    def _enqueue(self, batch: _Batch) -> None:
+        with self._queue_lock:
+            self._queue.append(batch)
+        self.saved_changed.emit(False)  # noqa: FBT003 - a signal's value
+        # Once the step stands on the undo stack: it is kept on disk before its captions are.
+        self._unbegun += 1
+        self._begin_timer.start(0)
+
+    def _begin_writing(self) -> None:
+        self._session.ask_to_keep()
+        for _ in range(self._unbegun):
+            run_in_background(self._write_next, self._on_written, saves=True)
+        self._unbegun = 0
+
+    def _write_next(self) -> tuple[_Batch, WriteOutcome, list[Kept]] | None:
         """Write the batch that waits longest; on any thread, one at a time, so that the order stays."""
         with self._write_lock:
             with self._queue_lock:
                 if not self._queue:
                     return None
                 batch = self._queue.pop(0)
-            return batch.generation, write_captions(tuple(batch.writes.values()), batch.history, batch.what)
+            kept = self._session.keep()
+            outcome = batch.write()
+            if batch.on_written is not None:
+                batch.on_written(outcome.found)
+            return batch, outcome, kept
 
-    def _on_written(self, done: tuple[int, WriteOutcome] | None) -> None:
-        if done is None or done[0] != self._generation:
+    def _on_written(self, done: tuple[_Batch, WriteOutcome, list[Kept]] | None) -> None:
+        if done is None:
             return
-        outcome = done[1]
+        batch, outcome, kept = done
+        self._session.take_kept(kept)
+        if batch.generation != self._generation:
+            return
         for clip_id in (*outcome.written, *outcome.failed, *outcome.changed_outside):
             left = self._unsaved.get(clip_id, 0) - 1
             if left > 0:
@@ -220,11 +295,31 @@ class CaptionDesk(QObject):
             self._marks.pop(clip_id, None)
             if clip_id not in self._unsaved:
                 self._may_hold.pop(clip_id, None)
-        for clip_id, text in outcome.changed_outside.items():
-            self._note_theirs(clip_id, text)
+        if batch.is_again:
+            self._take_refused(outcome.changed_outside)
+        else:
+            for clip_id, text in outcome.changed_outside.items():
+                self._note_theirs(clip_id, text)
         for clip_id, error in outcome.failed.items():
             self.write_failed.emit(clip_id, error)
+        self._library.read_again(batch.reads_again - self._unsaved.keys())
         self.saved_changed.emit(self.is_saved)
+
+    def _take_refused(self, found: Mapping[str, str]) -> None:
+        """Captions that a step left alone say what their files say."""
+        for clip_id, text in found.items():
+            self._may_hold.pop(clip_id, None)
+            self._on_disk.pop(clip_id, None)
+            if clip_id not in self._unsaved:
+                self._library.take_caption(clip_id, text)
+            if self._theirs.pop(clip_id, None) is not None:
+                self.changed_outside.emit(clip_id)
+        if found:
+            self._tell(frozenset(found))
+            clips = {clip.id: Path(clip.caption_file).name for clip in self._session.project.clips}
+            names = [clips[clip_id] for clip_id in found if clip_id in clips]
+            if names:
+                self.step_refused.emit(CaptionChangedOutsideError(names))
 
     def _take_looks(self, found: dict[str, CaptionLook], shown: frozenset[str]) -> None:
         taken: list[str] = []

@@ -50,11 +50,13 @@ class WriteOutcome:
         written: Clips whose file now says what it should.
         changed_outside: What the file of others says instead; they were left alone.
         failed: Why others could not be written.
+        found: Bytes of changed files before, where they are more than the text in UTF-8; None for no file.
     """
 
     written: dict[str, str] = field(default_factory=dict[str, str])
     changed_outside: dict[str, str] = field(default_factory=dict[str, str])
     failed: dict[str, AppError] = field(default_factory=dict[str, AppError])
+    found: dict[str, bytes | None] = field(default_factory=dict[str, "bytes | None"])
 
 
 def write_captions(writes: Sequence[CaptionWrite], history: CaptionHistory, what: str) -> WriteOutcome:
@@ -72,6 +74,8 @@ def write_captions(writes: Sequence[CaptionWrite], history: CaptionHistory, what
             after = write.text.encode() if before is None else with_text(write.path, before, write.text)
             if text in write.expected:
                 ready.append((write, Kept(write.path, before, after)))
+                if before != text.encode():
+                    outcome.found[write.clip_id] = before
             else:
                 outcome.changed_outside[write.clip_id] = text
                 refused.append(Kept(write.path, before, after))

@@ -17,7 +17,7 @@ class DefaultCaption(QWidget):
         self._field = QLineEdit()
         self._field.setAccessibleName("Default caption")
         self._field.setPlaceholderText("For clips without a caption")
-        self._field.editingFinished.connect(self._on_edited)
+        self._field.textEdited.connect(self._on_edited)
         self.setLayout(column(label("Default caption", "muted"), self._field, gap=4))
 
     def renew(self) -> None:
