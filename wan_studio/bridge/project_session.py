@@ -161,6 +161,8 @@ class ProjectSession(QObject):
     def give_up_steps(self, error: Exception) -> None:
         """A step cannot be done or taken back: no other one can, then."""
         _log.warning("The undo steps are given up: %s", error)
+        # Written anew, so that the log knows the project as it is as the place to go on from.
+        self._is_dirty = True
         self.undo_stack.clear()
         self.step_failed.emit(error)
 

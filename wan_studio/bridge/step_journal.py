@@ -99,7 +99,10 @@ class StepJournal:
                 gone.update(self._serials[index:])
                 self._serials = self._serials[:index]
                 self._put(command)
-        if len(self._serials) > count:
+        if not count:
+            gone.update(self._serials)
+            self._serials = []
+        elif len(self._serials) > count:
             dropped = len(self._serials) - count
             # The disk has its own limit, and needs the last of those that go as the base of the rest.
             self._base = self._serials[dropped - 1]
