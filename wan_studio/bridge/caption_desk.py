@@ -60,6 +60,10 @@ class CaptionMove:
     on_written: OnWritten
 
 
+def _nothing_exact() -> Mapping[str, ExactContent]:
+    return {}
+
+
 @dataclass(slots=True)
 class _Batch:
     """Captions that wait to be written together."""
@@ -161,7 +165,7 @@ class CaptionDesk(QObject):
             self._unsaved[clip_id] = self._unsaved.get(clip_id, 0) + 1
             self._library.take_caption(clip_id, texts[clip_id])
         history = CaptionHistory(self._session.store.folder)
-        exact = dict if move is None else move.exact
+        exact = _nothing_exact if move is None else move.exact
         batch = _Batch(lambda: write_step(writes, exact(), history, what), self._generation)
         if move is not None:
             batch.on_written, batch.is_again = move.on_written, move.is_again
@@ -178,6 +182,8 @@ class CaptionDesk(QObject):
         move = give_copies if is_forward else take_copies
         batch = _Batch(lambda: move(copies, history, what), self._generation, on_written)
         batch.reads_again = frozenset(copy.clip_id for copy in copies)
+        for clip_id in batch.reads_again:
+            self._unsaved[clip_id] = self._unsaved.get(clip_id, 0) + 1
         self._enqueue(batch)
 
     def settle(self, clip_id: str) -> None:

@@ -14,10 +14,9 @@ from wan_studio.services.caption_store import with_plain_line_ends
 from wan_studio.services.undo_log import KeptStep
 from wan_studio.services.undo_steps import CaptionStep, UndoStep, packed
 from wan_studio.undo.caption_confirm import confirmer
-from wan_studio.undo.step import KeepableStep, reader_of
+from wan_studio.undo.step import ONE_GO_SECONDS, KeepableStep, reader_of
 
 _TYPING_ID = 2
-_ONE_GO_SECONDS = 3.0
 
 
 class CaptionEdit(KeepableStep):
@@ -67,7 +66,7 @@ class CaptionEdit(KeepableStep):
         """Take in what was typed next into the same caption, without a pause."""
         if not isinstance(other, CaptionEdit) or other.step.after.keys() != self.step.after.keys():
             return False
-        if other.typed_at - self.typed_at > _ONE_GO_SECONDS:
+        if other.typed_at - self.typed_at > ONE_GO_SECONDS:
             return False
         merged = msgspec.structs.replace(self.step, after=other.step.after)
         self._read = lambda: merged

@@ -1,5 +1,6 @@
 """Edits of the project as undo commands: each knows the project before and after it."""
 
+import time
 from collections.abc import Callable, Sequence
 
 from PySide6.QtGui import QUndoCommand
@@ -11,7 +12,7 @@ from wan_studio.domain.project_delta import delta_between, with_delta
 from wan_studio.services.undo_log import KeptStep
 from wan_studio.services.undo_steps import CaptionCopy, ProjectStep, packed
 from wan_studio.undo.caption_confirm import confirmer
-from wan_studio.undo.step import KeepableStep, reader_of
+from wan_studio.undo.step import ONE_GO_SECONDS, KeepableStep, reader_of
 
 _MERGING_ID = 1
 
@@ -29,16 +30,19 @@ class ProjectEdit(KeepableStep):
         self._before = session.project
         self.after = after
         self.merge_key = merge_key
+        self._made_at = time.monotonic()
 
     def id(self) -> int:
         """Commands with a merge key may become one step."""
         return _MERGING_ID if self.merge_key else -1
 
     def mergeWith(self, other: QUndoCommand) -> bool:  # noqa: N802 - Qt's name
-        """Take a following edit of the same thing into this one, e.g. the next letter of a name."""
+        """Take an edit of the same thing that follows without a pause into this one, e.g. the next letter."""
         if not isinstance(other, ProjectEdit) or other.merge_key != self.merge_key:
             return False
-        self.after = other.after
+        if other._made_at - self._made_at > ONE_GO_SECONDS:  # noqa: SLF001 - of the same class
+            return False
+        self.after, self._made_at = other.after, other._made_at  # noqa: SLF001
         self.mark.version += 1
         other.mark.into = self.mark
         return True
@@ -141,7 +145,7 @@ def edit_project(session: ProjectSession, text: str, after: Project, merge_key: 
         session: Where the project is open.
         text: What the Edit menu calls the step, e.g. "Set in point".
         after: The changed project; an equal one changes nothing.
-        merge_key: Steps that follow each other with the same key become one.
+        merge_key: Steps that follow each other with the same key, without a pause, become one.
     """
     if after != session.project:
         session.undo_stack.push(ProjectEdit(session, text, after, merge_key))

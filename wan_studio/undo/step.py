@@ -12,6 +12,9 @@ from wan_studio.errors import AppError
 from wan_studio.services.undo_log import KeptStep
 from wan_studio.services.undo_steps import UndoStep, unpacked
 
+ONE_GO_SECONDS = 3.0
+"""What is typed without a pause of this length is one step."""
+
 
 class KeepableStep(QUndoCommand):
     """Base of the commands.

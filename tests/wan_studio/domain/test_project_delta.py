@@ -25,7 +25,7 @@ def with_clips(project, *clips):
 
 
 def reordered(project):
-    a, b, c, d, e = project.clips
+    a, b, _, d, e = project.clips
     return with_clips(project, e, b, clip("new", rating=2), a, d)
 
 
@@ -39,7 +39,12 @@ EDITS = {
     "settings": with_settings(
         BASE, training={"steps": 77, "learning_rate": 3e-5}, datasets={"resolutions": [256, 480]}
     ),
-    "previews": with_settings(BASE, sample={"rows": [SampleRow(prompt="orbit", clip=2, size=BucketSize(width=640, height=480), num_frames=41)]}),
+    "previews": with_settings(
+        BASE,
+        sample={
+            "rows": [SampleRow(prompt="orbit", clip=2, size=BucketSize(width=640, height=480), num_frames=41)]
+        },
+    ),
     "a cut": BASE.with_clip(CUT),
     "rated and rejected": with_clips(
         BASE, *(msgspec.structs.replace(one, rating=3, rejected=True) for one in BASE.clips)

@@ -268,7 +268,13 @@ def test_every_kind_of_edit_in_turn_is_undone_after_a_restart_to_the_first_state
         first.stack.undo()
         first.rename("renamed otherwise")
     with sitting(qtbot, store) as second:
-        assert second.names == ["Edit caption", "Split clip", "Edit caption", "Remove", "Rename to renamed otherwise"]
+        assert second.names == [
+            "Edit caption",
+            "Split clip",
+            "Edit caption",
+            "Remove",
+            "Rename to renamed otherwise",
+        ]
         second.session.go_to_step(0)
         second.written()
         assert second.session.project == at_first

@@ -8,6 +8,7 @@ from wan_studio.domain.caption_words import Suggestion, WordsInUse, word_before
 from wan_studio.domain.checks import Step
 from wan_studio.views.actions import ACTIONS
 from wan_studio.views.captions.highlighter import TriggerHighlighter
+from wan_studio.views.one_undo import UNDO_KEYS
 from wan_studio.views.theme import tone
 
 _PARAGRAPH = "\u2029"
@@ -40,9 +41,6 @@ class CaptionEditor(QPlainTextEdit):
         self._suggestions: list[Suggestion] = []
         self._is_setting = False
         self._highlighter = TriggerHighlighter(self.document())
-        self._undo_keys = [*QKeySequence.keyBindings(QKeySequence.StandardKey.Undo)]
-        self._undo_keys += QKeySequence.keyBindings(QKeySequence.StandardKey.Redo)
-        self._undo_keys += [QKeySequence("Ctrl+Z"), QKeySequence("Ctrl+Shift+Z"), QKeySequence("Ctrl+Y")]
         self._window_keys = [
             QKeySequence(key)
             for spec in ACTIONS
@@ -117,9 +115,9 @@ class CaptionEditor(QPlainTextEdit):
         if isinstance(event, QKeyEvent):
             keys = QKeySequence(event.keyCombination())
             if event.type() == QEvent.Type.ShortcutOverride:
-                if keys in self._undo_keys:
+                if keys in UNDO_KEYS:
                     self.commit_wanted.emit()
-                if keys in self._undo_keys or keys in self._window_keys:
+                if keys in UNDO_KEYS or keys in self._window_keys:
                     event.ignore()
                     return False
             elif event.type() == QEvent.Type.KeyPress and self._suggestions:

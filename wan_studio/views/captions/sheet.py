@@ -211,7 +211,11 @@ class CaptionSheet(QObject):
         def on_done(content: bytes) -> None:
             if any(clip.id == clip_id for clip in self._session.project.clips):
                 text = f"Convert caption of {self._name_of(clip_id)} to UTF-8"
-                convert_caption(self._session, self._desk, text, clip_id, content, encoding)
+                try:
+                    convert_caption(self._session, self._desk, text, clip_id, content, encoding)
+                except UnicodeDecodeError:
+                    # Another file by now: it is guessed anew.
+                    self._desk.look_again((clip_id,))
 
         self._desk.load_content(clip_id, on_done)
 
