@@ -1,16 +1,25 @@
 """Fields whose text is the project's leave undo and redo to the window: there is one undo, over everything."""
 
+from functools import cache
+
 from PySide6.QtCore import QEvent, QObject
 from PySide6.QtGui import QKeyEvent, QKeySequence
 from PySide6.QtWidgets import QLineEdit
 
-UNDO_KEYS = (
-    *QKeySequence.keyBindings(QKeySequence.StandardKey.Undo),
-    *QKeySequence.keyBindings(QKeySequence.StandardKey.Redo),
-    QKeySequence("Ctrl+Z"),
-    QKeySequence("Ctrl+Shift+Z"),
-    QKeySequence("Ctrl+Y"),
-)
+
+def is_undo_key(keys: QKeySequence) -> bool:
+    """Whether these keys undo or redo: the system's own, and the window's."""
+    return keys in _undo_keys()
+
+
+@cache
+def _undo_keys() -> tuple[QKeySequence, ...]:
+    # Asked for while the program runs: Qt knows the system's keys only then.
+    return (
+        *QKeySequence.keyBindings(QKeySequence.StandardKey.Undo),
+        *QKeySequence.keyBindings(QKeySequence.StandardKey.Redo),
+        *map(QKeySequence, ("Ctrl+Z", "Ctrl+Shift+Z", "Ctrl+Y")),
+    )
 
 
 class _UndoKeys(QObject):
@@ -19,7 +28,7 @@ class _UndoKeys(QObject):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Let the window have them; where it has nothing to undo, nothing happens."""
         del watched
-        if isinstance(event, QKeyEvent) and QKeySequence(event.keyCombination()) in UNDO_KEYS:
+        if isinstance(event, QKeyEvent) and is_undo_key(QKeySequence(event.keyCombination())):
             event.setAccepted(event.type() != QEvent.Type.ShortcutOverride)
             return True
         return False

@@ -177,7 +177,7 @@ def run_to_line(work, line_to_die_at):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a child that dies at a line")
-@pytest.mark.parametrize("stride", [61, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [139, pytest.param(3, marks=pytest.mark.slow)])
 def test_whatever_line_a_crash_comes_at_project_captions_and_steps_agree(tmp_path, stride):
     first, _, _, before, _ = states(tmp_path)
     found, line, has_ended = set(), 1, False

@@ -8,7 +8,7 @@ from wan_studio.domain.caption_words import Suggestion, WordsInUse, word_before
 from wan_studio.domain.checks import Step
 from wan_studio.views.actions import ACTIONS
 from wan_studio.views.captions.highlighter import TriggerHighlighter
-from wan_studio.views.one_undo import UNDO_KEYS
+from wan_studio.views.one_undo import is_undo_key
 from wan_studio.views.theme import tone
 
 _PARAGRAPH = "\u2029"
@@ -115,9 +115,9 @@ class CaptionEditor(QPlainTextEdit):
         if isinstance(event, QKeyEvent):
             keys = QKeySequence(event.keyCombination())
             if event.type() == QEvent.Type.ShortcutOverride:
-                if keys in UNDO_KEYS:
+                if is_undo_key(keys):
                     self.commit_wanted.emit()
-                if keys in UNDO_KEYS or keys in self._window_keys:
+                if is_undo_key(keys) or keys in self._window_keys:
                     event.ignore()
                     return False
             elif event.type() == QEvent.Type.KeyPress and self._suggestions:
