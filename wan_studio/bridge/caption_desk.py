@@ -52,12 +52,14 @@ class CaptionMove:
         exact: Files that are to be put back byte for byte; looked at when they are written.
         is_again: Whether the step is undone or redone, and not done for the first time.
         on_written: Told when the files are written.
+        reads_again: Whether the files are to be read then: their bytes may be no text that is known.
     """
 
     origins: Mapping[str, str]
     exact: Callable[[], Mapping[str, ExactContent]]
     is_again: bool
     on_written: OnWritten
+    reads_again: bool = False
 
 
 def _nothing_exact() -> Mapping[str, ExactContent]:
@@ -169,7 +171,7 @@ class CaptionDesk(QObject):
         batch = _Batch(lambda: write_step(writes, exact(), history, what), self._generation)
         if move is not None:
             batch.on_written, batch.is_again = move.on_written, move.is_again
-            batch.reads_again = frozenset(clip_id for clip_id in clips if clip_id in exact())
+            batch.reads_again = frozenset(clips) if move.reads_again else frozenset()
         self._enqueue(batch)
         if clips:
             self._tell(frozenset(clips))

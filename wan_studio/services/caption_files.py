@@ -155,13 +155,13 @@ def finish_captions(folder: Path, project: Project, opened: OpenedLog) -> None:
     steps = {step.serial: step for step in opened.steps}
     for task in opened.tasks:
         kept = steps.get(task.serial)
-        if kept is not None:
-            try:
+        try:
+            if kept is not None:
                 _finish(kept, paths, history, is_forward=task.is_forward)
-            except AppError as error:
-                opened.problem = opened.problem or error
-        if opened.log is not None:
-            opened.log.confirm(task)
+            if opened.log is not None:
+                opened.log.confirm(task)
+        except AppError as error:
+            opened.problem = opened.problem or error
 
 
 def _finish(kept: KeptStep, paths: Mapping[str, Path], history: CaptionHistory, *, is_forward: bool) -> None:

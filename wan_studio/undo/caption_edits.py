@@ -109,7 +109,9 @@ class CaptionEdit(KeepableStep):
             confirm(packed(self.step) if is_news and mark.into is None else None)
 
         self.session.journal.note_captions(mark, is_forward=is_forward)
-        self._desk.change(texts, what, CaptionMove(origins, exact, self._is_done, on_written))
+        self._desk.change(
+            texts, what, CaptionMove(origins, exact, self._is_done, on_written, bool(step.written))
+        )
 
 
 def kept_caption_edit(session: ProjectSession, desk: CaptionDesk, kept: KeptStep) -> CaptionEdit:

@@ -184,7 +184,7 @@ class MainWindow(QMainWindow):
         redo.setShortcuts([QKeySequence("Ctrl+Shift+Z"), QKeySequence("Ctrl+Y")])
         for action, name in ((undo, "arrow-u-up-left"), (redo, "arrow-u-up-right")):
             set_icon(action, name)
-            edit.addAction(action)
+            edit.insertAction(table.action("edit.history"), action)
         table.connect("edit.history", lambda: show_undo_history(self.bench.session, self))
         view = table.menus["View"]
         view.addSeparator()

@@ -65,6 +65,7 @@ class UndoHistory(QDialog):
             item.setForeground(plain if is_done else muted)
             item.setFont(self.list.font() if is_done else undone)
         self.list.setCurrentRow(stack.index())
+        self.list.scrollToItem(self.list.currentItem(), QListWidget.ScrollHint.PositionAtCenter)
         self._undo.setEnabled(stack.canUndo())
         self._undo.setToolTip(f"Undo {stack.undoText()} (Ctrl+Z)" if stack.canUndo() else "Nothing to undo")
         self._redo.setEnabled(stack.canRedo())
