@@ -16,6 +16,7 @@ from wan_studio.bridge.background import wait_for_background
 from wan_studio.bridge.garbage import GarbageCollector
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.paths import user_data_folder
+from wan_studio.undo.restore import StepRestorer
 from wan_studio.views.main_window import LOG_FILE_NAME, MainWindow
 from wan_studio.views.theme import Appearance, Theme
 
@@ -61,6 +62,7 @@ def build_window(app: QApplication) -> MainWindow:
     chosen = bench.settings.theme
     appearance: Appearance = "light" if chosen == "light" else "dark" if chosen == "dark" else "system"
     theme.set_appearance(appearance)
+    StepRestorer(bench.session, bench.captions)
     return MainWindow(bench, theme)
 
 

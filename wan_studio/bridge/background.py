@@ -10,6 +10,7 @@ from wan_studio.services.lower_priority import lower_thread
 
 _PATIENT_THREADS = 2
 T = TypeVar("T")
+_SAVING_THREADS = 2
 
 
 class Task(Generic[T]):
@@ -118,6 +119,7 @@ def run_in_background(
     *,
     urgent: bool = False,
     is_patient: bool = False,
+    saves: bool = False,
 ) -> Task[T]:
     """Run `func` on a pool thread and hand its result to `on_done` on the GUI thread.
 
@@ -128,15 +130,25 @@ def run_in_background(
             where the window shows it.
         urgent: Whether it goes before other waiting work.
         is_patient: Whether it takes long and stands back behind all else, also on the processor.
+        saves: Whether it writes what the user did, which never waits for other work.
     """
     hub = _hub()
     task = Task(func, on_done, on_error)
     hub.waiting.add(task)
     if is_patient:
         _patient_pool().start(lambda: (lower_thread(), task.work(hub)))
-    else:
-        QThreadPool.globalInstance().start(lambda: task.work(hub), 1 if urgent else 0)
+        return task
+    pool = _saving_pool() if saves else QThreadPool.globalInstance()
+    pool.start(lambda: task.work(hub), 1 if urgent else 0)
     return task
+
+
+@cache
+def _saving_pool() -> QThreadPool:
+    """Threads for saving alone: a search through a slow disk may hold every other thread for minutes."""
+    pool = QThreadPool()
+    pool.setMaxThreadCount(_SAVING_THREADS)
+    return pool
 
 
 def limit_patient_work(count: int | None) -> None:
@@ -150,5 +162,6 @@ def wait_for_background(milliseconds: int = 5000) -> bool:
     for task in tuple(hub.waiting):
         task.cancel()
     hub.waiting.clear()
+    is_saved = _saving_pool().waitForDone(milliseconds)
     is_done = QThreadPool.globalInstance().waitForDone(milliseconds)
-    return _patient_pool().waitForDone(milliseconds) and is_done
+    return _patient_pool().waitForDone(milliseconds) and is_done and is_saved

@@ -11,22 +11,26 @@ from PySide6.QtCore import QObject, QTimer, Signal
 
 from wan_studio.bridge.background import run_in_background
 from wan_studio.bridge.clip_library import ClipLibrary
+from wan_studio.bridge.project_keeper import Kept
 from wan_studio.bridge.project_session import ProjectSession
 from wan_studio.domain.project import ProjectClip
+from wan_studio.errors import AppError
 from wan_studio.services.caption_batch import (
     CaptionLook,
     CaptionWrite,
     Finished,
     WriteOutcome,
-    convert_to_utf_8,
     finish_interrupted,
     guess_caption,
     look_at_captions,
     settle,
-    write_captions,
 )
+from wan_studio.services.caption_files import ExactContent, give_copies, take_copies, write_step
 from wan_studio.services.caption_history import TYPED, CaptionHistory, CaptionVersion
 from wan_studio.services.caption_place import CaptionPlace, place_of
+from wan_studio.services.caption_store import content_of
+from wan_studio.services.project_store import ProjectStore
+from wan_studio.services.undo_steps import CaptionCopy
 
 _log = logging.getLogger(__name__)
 _TOLD_AT_ONCE = 100
@@ -34,20 +38,54 @@ _HELD_BACK_SECONDS = 3.0
 """News of a batch wait for its files, but not longer: threads that take turns at both take much longer for both."""
 
 
-@dataclass(slots=True)
-class _Batch:
-    """Captions that wait to be written together.
+class CaptionChangedOutsideError(AppError):
+    """An undone or redone step would have written over what somebody else wrote."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        first = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} other captions"
+        was = "was" if len(names) == 1 else "were"
+        super().__init__(
+            f"{first} {was} changed by another program since that step, and so left alone.",
+            "What the step would have written is among the caption's earlier versions on the Captions page.",
+        )
+
+
+OnWritten = Callable[[Mapping[str, "bytes | None"]], object]
+"""Called on the writer's thread with what files held before that is more than text."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionMove:
+    """How an undo step moves captions, besides the texts.
 
     Attributes:
-        writes: By clip id: the clip, the texts that its file may hold, the new text.
-        captions_folder: Of the project.
+        origins: What the captions said; a file that says something else was changed outside.
+        exact: Files that are to be put back byte for byte; looked at when they are written.
+        is_again: Whether the step is undone or redone, and not done for the first time.
+        on_written: Told when the files are written.
+        reads_again: Whether the files are to be read then: their bytes may be no text that is known.
     """
 
-    writes: dict[str, tuple[ProjectClip, tuple[str, ...], str]]
-    captions_folder: Path
-    what: str
-    history: CaptionHistory
+    origins: Mapping[str, str]
+    exact: Callable[[], Mapping[str, ExactContent]]
+    is_again: bool
+    on_written: OnWritten
+    reads_again: bool = False
+
+
+def _nothing_exact() -> Mapping[str, ExactContent]:
+    return {}
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Captions that wait to be written together."""
+
+    write: Callable[[], WriteOutcome]
     generation: int
+    on_written: OnWritten | None = None
+    is_again: bool = False
+    reads_again: frozenset[str] = frozenset()
 
 
 class CaptionDesk(QObject):
@@ -61,6 +99,7 @@ class CaptionDesk(QObject):
         changed_outside: A file says something else than was expected, and was left alone. arg: clip id
         write_failed: A caption could not be written. args: clip id, AppError
         batch_finished: What an earlier sitting left half written was dealt with. arg: Finished
+        step_refused: An undone or redone step left captions alone. arg: AppError
     """
 
     captions_changed = Signal(object)
@@ -68,6 +107,7 @@ class CaptionDesk(QObject):
     changed_outside = Signal(str)
     write_failed = Signal(str, object)
     batch_finished = Signal(object)
+    step_refused = Signal(object)
 
     def __init__(self, session: ProjectSession, library: ClipLibrary) -> None:
         super().__init__(session)
@@ -85,6 +125,10 @@ class CaptionDesk(QObject):
         self._tell_at_latest = 0.0
         self._is_looking = self._is_look_due = False
         self._generation = 0
+        self._unbegun = 0
+        self._begin_timer = QTimer(self)
+        self._begin_timer.setSingleShot(True)
+        self._begin_timer.timeout.connect(self._begin_writing)
         self._tell_timer = QTimer(self)
         self._tell_timer.setSingleShot(True)
         self._tell_timer.timeout.connect(self._tell_some)
@@ -110,36 +154,56 @@ class CaptionDesk(QObject):
         """What the file says, where somebody else changed it and that is not settled yet."""
         return self._theirs.get(clip_id)
 
-    def change(self, texts: Mapping[str, str], what: str = TYPED) -> None:
+    def change(self, texts: Mapping[str, str], what: str = TYPED, move: CaptionMove | None = None) -> None:
         """Let captions say this; the files are written in the background.
 
-        Only undo commands call this.
+        Only undo commands call this, and who tries again what could not be written.
 
         Args:
             texts: By clip id; clips that are not in the project any more are passed over.
             what: Names the version in the history.
+            move: What an undo step knows besides.
         """
-        clips = [clip for clip in self._session.project.clips if clip.id in texts]
-        if not clips:
-            return
-        store = self._session.store
-        batch = _Batch({}, store.captions_folder, what, CaptionHistory(store.folder), self._generation)
-        for clip in clips:
-            clip_id, text = clip.id, texts[clip.id]
+        clips = {clip.id: clip for clip in self._session.project.clips if clip.id in texts}
+        wishes: list[tuple[ProjectClip, tuple[str, ...], str]] = []
+        for clip_id, clip in clips.items():
+            text = texts[clip_id]
             facts = self._library.facts_of(clip_id)
+            now = self._on_disk.get(clip_id, facts.caption or "")
+            origin = now if move is None else move.origins.get(clip_id, now)
             # Words of ours that are still under way, or failed to be written, are no change from outside.
-            expected = (*self._may_hold.get(clip_id, ()), self._on_disk.get(clip_id, facts.caption or ""))
+            expected = (*self._may_hold.get(clip_id, ()), now, origin)
+            if now not in (origin, texts[clip_id]) and facts.caption is not None:
+                expected = (origin,)
             self._may_hold[clip_id] = expected
-            batch.writes[clip_id] = (clip, expected, text)
+            wishes.append((clip, expected, text))
             if clip_id not in self._theirs:
                 self._on_disk[clip_id] = text
             self._unsaved[clip_id] = self._unsaved.get(clip_id, 0) + 1
             self._library.take_caption(clip_id, text)
-        with self._queue_lock:
-            self._queue.append(batch)
-        self._tell([clip.id for clip in clips])
-        self.saved_changed.emit(False)  # noqa: FBT003 - a signal's value
-        run_in_background(self._write_next, self._on_written, urgent=True)
+        exact = _nothing_exact if move is None else move.exact
+        batch = _Batch(_writer(wishes, exact, self._session.store, what), self._generation)
+        if move is not None:
+            batch.on_written, batch.is_again = move.on_written, move.is_again
+            batch.reads_again = frozenset(clips) if move.reads_again else frozenset()
+        self._enqueue(batch)
+        if clips:
+            self._tell(list(clips))
+
+    def move_copies(
+        self, copies: Sequence[CaptionCopy], what: str, on_written: OnWritten, *, is_forward: bool
+    ) -> None:
+        """Give clips the captions of others, or take those away again; only undo commands call this."""
+        store = self._session.store
+        history = CaptionHistory(store.folder)
+        move = give_copies if is_forward else take_copies
+        batch = _Batch(
+            lambda: move(copies, store.captions_folder, history, what), self._generation, on_written
+        )
+        batch.reads_again = frozenset(copy.clip_id for copy in copies)
+        for clip_id in batch.reads_again:
+            self._unsaved[clip_id] = self._unsaved.get(clip_id, 0) + 1
+        self._enqueue(batch)
 
     def settle(self, clip_id: str) -> None:
         """The user has seen what others wrote: the next change may replace it."""
@@ -147,21 +211,15 @@ class CaptionDesk(QObject):
         if theirs is not None:
             self._on_disk[clip_id] = theirs
 
-    def convert(self, clip_id: str, encoding: str) -> None:
-        """Write a caption of another encoding anew as UTF-8; its bytes are kept in the history."""
+    def load_content(self, clip_id: str, on_done: Callable[[bytes], object]) -> None:
+        """Read a caption's bytes in the background and hand them over."""
         place = self._place(self._session.project.clip(clip_id))
-        history = CaptionHistory(self._session.store.folder)
-
-        def work() -> str:
-            with self._write_lock:
-                return convert_to_utf_8(place, encoding, history)
-
-        def on_done(text: str) -> None:
-            self._on_disk[clip_id] = text
-            self._library.take_caption(clip_id, text)
-            self._tell([clip_id])
-
-        run_in_background(work, on_done, lambda error: self.write_failed.emit(clip_id, error), urgent=True)
+        run_in_background(
+            lambda: content_of(place.now) or b"",
+            on_done,
+            lambda error: self.write_failed.emit(clip_id, error),
+            urgent=True,
+        )
 
     def load_versions(self, clip_id: str, on_done: Callable[[list[CaptionVersion]], object]) -> None:
         """Read a caption's earlier versions in the background and hand them over, the latest first."""
@@ -230,35 +288,47 @@ class CaptionDesk(QObject):
 
     def save_now(self) -> None:
         """Write at once what waits, and wait for what is being written: the window closes."""
+        self._session.ask_to_keep()
         while (done := self._write_next()) is not None:
             self._on_written(done)
 
     def _place(self, clip: ProjectClip) -> CaptionPlace:
         return place_of(clip, self._session.store.captions_folder)
 
-    def _write_next(self) -> tuple[int, WriteOutcome] | None:
+    def _enqueue(self, batch: _Batch) -> None:
+        with self._queue_lock:
+            self._queue.append(batch)
+        self.saved_changed.emit(False)  # noqa: FBT003 - a signal's value
+        # Once the step stands on the undo stack: it is kept on disk before its captions are.
+        self._unbegun += 1
+        self._begin_timer.start(0)
+
+    def _begin_writing(self) -> None:
+        self._session.ask_to_keep()
+        for _ in range(self._unbegun):
+            run_in_background(self._write_next, self._on_written, saves=True)
+        self._unbegun = 0
+
+    def _write_next(self) -> tuple[_Batch, WriteOutcome, list[Kept]] | None:
         """Write the batch that waits longest; on any thread, one at a time, so that the order stays."""
         with self._write_lock:
             with self._queue_lock:
                 if not self._queue:
                     return None
                 batch = self._queue.pop(0)
-            writes: list[CaptionWrite] = []
-            for clip_id, (clip, expected, text) in batch.writes.items():
-                place = place_of(clip, batch.captions_folder)
-                writes.append(CaptionWrite(clip_id, place.beside, expected, text, place))
-            outcome = write_captions(writes, batch.history, batch.what)
-        if outcome.batch:
-            paths = [
-                path for write in writes if write.place for path in (write.place.beside, write.place.kept)
-            ]
-            run_in_background(lambda: settle(batch.history, outcome.batch, paths), lambda _: None)
-        return batch.generation, outcome
+            kept = self._session.keep()
+            outcome = batch.write()
+            if batch.on_written is not None:
+                batch.on_written(outcome.found)
+            return batch, outcome, kept
 
-    def _on_written(self, done: tuple[int, WriteOutcome] | None) -> None:
-        if done is None or done[0] != self._generation:
+    def _on_written(self, done: tuple[_Batch, WriteOutcome, list[Kept]] | None) -> None:
+        if done is None:
             return
-        outcome = done[1]
+        batch, outcome, kept = done
+        self._session.take_kept(kept)
+        if batch.generation != self._generation:
+            return
         for clip_id in (*outcome.written, *outcome.failed, *outcome.changed_outside):
             left = self._unsaved.get(clip_id, 0) - 1
             if left > 0:
@@ -269,12 +339,32 @@ class CaptionDesk(QObject):
             self._marks.pop(clip_id, None)
             if clip_id not in self._unsaved:
                 self._may_hold.pop(clip_id, None)
-        for clip_id, text in outcome.changed_outside.items():
-            self._note_theirs(clip_id, text)
+        if batch.is_again:
+            self._take_refused(outcome.changed_outside)
+        else:
+            for clip_id, text in outcome.changed_outside.items():
+                self._note_theirs(clip_id, text)
         for clip_id, error in outcome.failed.items():
             self.write_failed.emit(clip_id, error)
+        self._library.read_again(batch.reads_again - self._unsaved.keys())
         self.saved_changed.emit(self.is_saved)
         self._tell_some()
+
+    def _take_refused(self, found: Mapping[str, str]) -> None:
+        """Captions that a step left alone say what their files say."""
+        for clip_id, text in found.items():
+            self._may_hold.pop(clip_id, None)
+            self._on_disk.pop(clip_id, None)
+            if clip_id not in self._unsaved:
+                self._library.take_caption(clip_id, text)
+            if self._theirs.pop(clip_id, None) is not None:
+                self.changed_outside.emit(clip_id)
+        if found:
+            self._tell(list(found))
+            clips = {clip.id: Path(clip.caption_file).name for clip in self._session.project.clips}
+            names = [clips[clip_id] for clip_id in found if clip_id in clips]
+            if names:
+                self.step_refused.emit(CaptionChangedOutsideError(names))
 
     def _take_looks(self, found: dict[str, CaptionLook], shown: frozenset[str]) -> None:
         taken: list[str] = []
@@ -359,3 +449,34 @@ class CaptionDesk(QObject):
             _log.warning("An interrupted batch of captions could not be looked for: %s", error)
 
         run_in_background(work, on_done, on_error, urgent=True)
+
+
+def _writer(
+    wishes: Sequence[tuple[ProjectClip, tuple[str, ...], str]],
+    exact: Callable[[], Mapping[str, ExactContent]],
+    store: ProjectStore,
+    what: str,
+) -> Callable[[], WriteOutcome]:
+    """What writes captions, on another thread: finding their places touches the disk.
+
+    Args:
+        wishes: Clips, the texts that their files may hold, the new texts.
+        exact: Files that are to be put back byte for byte.
+        store: The project's files.
+        what: Names the version in the history.
+    """
+    folder, history = store.captions_folder, CaptionHistory(store.folder)
+
+    def write() -> WriteOutcome:
+        places = [place_of(clip, folder) for clip, _, _ in wishes]
+        writes = [
+            CaptionWrite(clip.id, place.beside, expected, text, place)
+            for (clip, expected, text), place in zip(wishes, places, strict=True)
+        ]
+        outcome = write_step(writes, exact(), history, what)
+        if outcome.batch:
+            paths = [path for place in places for path in (place.beside, place.kept)]
+            run_in_background(lambda: settle(history, outcome.batch, paths), lambda _: None)
+        return outcome
+
+    return write

@@ -162,6 +162,11 @@ class ClipLibrary(QObject):
                 self._look_at(clip)
         self._tell_progress()
 
+    def read_again(self, clip_ids: Collection[str]) -> None:
+        """Read these captions anew."""
+        if clip_ids and self._session.is_open:
+            self._read_captions([clip for clip in self._session.project.clips if clip.id in clip_ids])
+
     def pause(self) -> None:
         """Look at nothing more until `go_on`; what is known stays."""
         self.is_paused = True

@@ -29,9 +29,11 @@ from wan_studio.domain.manual_card import ManualCard, manual_card
 from wan_studio.domain.project import Goal, Project
 from wan_studio.errors import AppError
 from wan_studio.paths import default_projects_folder, model_downloads_folder, user_cache_folder
+from wan_studio.services.caption_files import open_with_steps
 from wan_studio.services.media_pool import media_pool
 from wan_studio.services.preset_store import settings_for
 from wan_studio.services.project_store import ProjectStore
+from wan_studio.services.undo_log import OpenedLog
 from wan_studio.settings import AppSettings, load_settings, save_settings
 
 if TYPE_CHECKING:
@@ -57,11 +59,13 @@ class Workbench(QObject):
     Signals:
         error_happened: Something that was asked could not be done. arg: Exception
         recent_changed: The list of recent projects is another one.
+        noticed: The user should know of something that hinders nothing. arg: AppError
         busy_changed: Something takes a moment. arg: what is done, empty when finished
         clips_imported: Files were found to add. arg: tuple of the new ProjectClips
     """
 
     error_happened = Signal(object)
+    noticed = Signal(object)
     recent_changed = Signal()
     busy_changed = Signal(str)
     clips_imported = Signal(object)
@@ -83,6 +87,8 @@ class Workbench(QObject):
         self.fallback.continues_by_itself = self.settings.values.get(CONTINUE_BY_ITSELF) == "yes"
         self.rehearsal = Rehearsal(self.session, self.runs, self.hardware, self.calibration)
         self.session.save_failed.connect(self.error_happened)
+        self.session.step_failed.connect(self.error_happened)
+        self.captions.step_refused.connect(self.noticed)
         self.runs.failed.connect(self.error_happened)
         self.runs.state_changed.connect(self.hardware.watch_training)
         self.runs.state_changed.connect(self.calibration.watch)
@@ -100,23 +106,23 @@ class Workbench(QObject):
 
     def open_project(self, folder: Path) -> None:
         """Load and show a project."""
-
-        def work() -> tuple[ProjectStore, Project]:
-            store = ProjectStore(folder)
-            return store, store.load()
-
-        self._open_when_done(f"Opening {folder.name}", work)
+        if self.session.is_open and self.session.store.folder == ProjectStore(folder).folder:
+            # Anew: what is there is saved first, and its undo steps are read like those of an earlier sitting.
+            self.captions.save_now()
+            self.session.save_now()
+            self.session.let_go()
+        self._open_when_done(f"Opening {folder.name}", lambda: ProjectStore(folder))
 
     def create_project(self, folder: Path, goal: Goal = "motion", base: str = "miniature") -> None:
         """Make and show an empty project in a folder that holds none."""
 
-        def work() -> tuple[ProjectStore, Project]:
+        def work() -> ProjectStore:
             store = ProjectStore(folder)
             if store.exists:
                 raise ProjectExistsError(folder)
             project = Project(name=folder.name, goal=goal, settings=settings_for(goal, base))
             store.save(project)
-            return store, project
+            return store
 
         self._open_when_done(f"Making {folder.name}", work)
 
@@ -125,11 +131,10 @@ class Workbench(QObject):
         relay = ProgressRelay(self)
         relay.progressed.connect(on_progress)
 
-        def work() -> tuple[ProjectStore, Project]:
+        def work() -> ProjectStore:
             from wan_studio.services.demo_project import DEMO_NAME, make_demo_project
 
-            store = make_demo_project(default_projects_folder() / DEMO_NAME, relay.report)
-            return store, store.load()
+            return make_demo_project(default_projects_folder() / DEMO_NAME, relay.report)
 
         self._open_when_done("Making the sample clips", work)
 
@@ -193,6 +198,7 @@ class Workbench(QObject):
         self.watch.stop()
         self.library.pause()
         self.session.save_now()
+        self.session.let_go()
 
     def _remember_card(self, card: ManualCard | None) -> None:
         self.remember_value(_MANUAL_CARD, "" if card is None else card.remembered)
@@ -201,15 +207,21 @@ class Workbench(QObject):
         if self.session.is_open:
             self.hardware.set_folders(_disk_folders(self.session.store, self.session.project))
 
-    def _open_when_done(self, what: str, work: Callable[[], tuple[ProjectStore, Project]]) -> None:
+    def _open_when_done(self, what: str, make: Callable[[], ProjectStore]) -> None:
         self.busy_changed.emit(what)
 
-        def on_done(opened: tuple[ProjectStore, Project]) -> None:
+        def work() -> tuple[ProjectStore, Project, OpenedLog]:
+            store = make()
+            return store, *open_with_steps(store)
+
+        def on_done(read: tuple[ProjectStore, Project, OpenedLog]) -> None:
             self.busy_changed.emit("")
-            store, project = opened
+            store, project, opened = read
             self.remember(self.settings.with_recent_project(store.folder))
             self.recent_changed.emit()
-            self.session.open(store, project)
+            self.session.open(store, project, opened)
+            if opened.problem is not None:
+                self.noticed.emit(opened.problem)
 
         def on_error(error: Exception) -> None:
             self.busy_changed.emit("")

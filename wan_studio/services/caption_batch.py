@@ -52,12 +52,14 @@ class WriteOutcome:
         changed_outside: What the file of others says instead; they were left alone.
         failed: Why others could not be written.
         batch: Number to hand to `settle` in a while; 0 when the disk has all.
+        found: Bytes of changed files before, where they are more than the text in UTF-8; None for no file.
     """
 
     written: dict[str, str] = field(default_factory=dict[str, str])
     changed_outside: dict[str, str] = field(default_factory=dict[str, str])
     failed: dict[str, AppError] = field(default_factory=dict[str, AppError])
     batch: int = 0
+    found: dict[str, bytes | None] = field(default_factory=dict[str, "bytes | None"])
 
 
 def write_captions(writes: Sequence[CaptionWrite], history: CaptionHistory, what: str) -> WriteOutcome:
@@ -77,6 +79,8 @@ def write_captions(writes: Sequence[CaptionWrite], history: CaptionHistory, what
             if text in write.expected or (before is None and not path.parent.is_dir()):
                 target = path if write.place is None else write.place.for_writing
                 ready.append((write, Kept(target, before, after)))
+                if before != text.encode():
+                    outcome.found[write.clip_id] = before
             else:
                 outcome.changed_outside[write.clip_id] = text
                 refused.append(Kept(path, before, after))
@@ -173,26 +177,10 @@ def finish_interrupted(history: CaptionHistory) -> Finished:
     return Finished(written, tuple(left))
 
 
-def convert_to_utf_8(place: CaptionPlace, encoding: str, history: CaptionHistory) -> str:
-    """Write a caption of another encoding anew as UTF-8, its bytes kept in the history; returns its text.
-
-    Raises:
-        UnicodeDecodeError: the bytes are not of this encoding.
-        CaptionHistoryError: they cannot be kept; the file stays as it is.
-        CaptionFileError: it cannot be read or written.
-    """
-    before = content_of(place.now)
-    if before is None:
-        return ""
-    after = before.decode(encoding).encode()
-    text = text_of(place.now, after)
-    kept, what = Kept(place.for_writing, before, after), "Converted to UTF-8"
-    history.keep([kept], what)
-    failed = _written(kept, place)
-    failed = _written_in_project(place, kept, failed, history, what) if failed else None
-    if failed is not None:
-        raise failed
-    return text
+def write_kept(place: CaptionPlace | None, kept: Kept, history: CaptionHistory, what: str) -> AppError | None:
+    """Write one file that the history has, in the project where its own place refuses; returns why not."""
+    error = _written(kept, place)
+    return None if error is None else _written_in_project(place, kept, error, history, what)
 
 
 def guess_caption(path: Path) -> tuple[str, str]:

@@ -75,9 +75,13 @@ def place_of(clip: ProjectClip, captions_folder: Path) -> CaptionPlace:
         clip: Of the project.
         captions_folder: The project's folder for captions that cannot be beside their clips.
     """
-    beside = Path(clip.caption_file)
+    return place_of_file(Path(clip.caption_file), captions_folder, Path(clip.source).parent)
+
+
+def place_of_file(beside: Path, captions_folder: Path, folder: Path | None = None) -> CaptionPlace:
+    """Where the caption that the project names so may be; `folder` is that of the clip's own file."""
     kept = beside if beside.parent == captions_folder else kept_path(beside, captions_folder)
-    return CaptionPlace(beside, kept, Path(clip.source).parent)
+    return CaptionPlace(beside, kept, folder or beside.parent)
 
 
 def kept_path(beside: Path, captions_folder: Path) -> Path:

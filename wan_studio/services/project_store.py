@@ -1,6 +1,7 @@
 """A project on disk: `project.json`, its dated backups, and the folders around it."""
 
 import contextlib
+import hashlib
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -39,6 +40,16 @@ class _Version(Struct):
 _DAMAGE = (msgspec.DecodeError, UnicodeDecodeError, AppError)
 
 
+def digest_of(content: bytes) -> str:
+    """Tells whether a project file is the one that was saved."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def encoded(project: Project) -> bytes:
+    """A project file's content."""
+    return to_json(project, pretty=True)
+
+
 def _decoded(content: bytes) -> Project:
     """The project in a file of this or an older version.
 
@@ -62,6 +73,7 @@ class ProjectStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
+        self._written = ""
 
     @property
     def project_file(self) -> Path:
@@ -90,7 +102,11 @@ class ProjectStore:
         return self.project_file.is_file()
 
     def load(self) -> Project:
-        """Read the project.
+        """Read the project; errors as in `load_with_digest`."""
+        return self.load_with_digest()[0]
+
+    def load_with_digest(self) -> tuple[Project, str]:
+        """Read the project, and the digest of its file as it stands.
 
         Raises:
             ProjectFileError: missing, damaged, or made by a newer version.
@@ -109,7 +125,7 @@ class ProjectStore:
             ) from error
         self._refuse_newer(content)
         try:
-            return _decoded(content)
+            return _decoded(content), digest_of(content)
         except _DAMAGE as error:
             raise ProjectFileError(
                 self.project_file,
@@ -119,7 +135,14 @@ class ProjectStore:
             ) from error
 
     def save(self, project: Project) -> None:
-        """Write the project, atomically; what was there before becomes the day's backup.
+        """Write the project; errors as in `write`."""
+        self.write(encoded(project))
+
+    def write(self, content: bytes) -> None:
+        """Write the project file, atomically; what was there before becomes the day's backup.
+
+        Args:
+            content: What `encoded` made of the project.
 
         Raises:
             ProjectFileError: the folder cannot be written, or holds a newer version's project.
@@ -128,9 +151,11 @@ class ProjectStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self.exists:
                 old = self.project_file.read_bytes()
-                self._refuse_newer(old)
+                if digest_of(old) != self._written:
+                    self._refuse_newer(old)
                 self._keep(old)
-            write_atomic(self.project_file, to_json(project, pretty=True))
+            write_atomic(self.project_file, content)
+            self._written = digest_of(content)
         except OSError as error:
             raise ProjectFileError(
                 self.project_file,
@@ -169,11 +194,12 @@ class ProjectStore:
 
     def _keep(self, content: bytes) -> None:
         """Back up a good state; a damaged one is set aside instead and never replaces a good one."""
-        try:
-            _decoded(content)
-        except _DAMAGE:
-            write_atomic(self.project_file.with_name("project.damaged.json"), content)
-            return
+        if digest_of(content) != self._written:  # What this program wrote itself is good.
+            try:
+                _decoded(content)
+            except _DAMAGE:
+                write_atomic(self.project_file.with_name("project.damaged.json"), content)
+                return
         self.backups_folder.mkdir(exist_ok=True)
         today = datetime.now().astimezone().strftime("%Y-%m-%d")
         write_atomic(self.backups_folder / f"project-{today}.json", content)

@@ -38,6 +38,9 @@ class FirstPlan(QObject):
         plan = self._plans.plans.get(Flavour.BALANCED)
         if plan is None or not plan.recommendation.changes or not self._session.is_open:
             return
+        if self._session.undo_stack.canRedo():
+            # A step that nobody asked for must not take away what the user could do again, e.g. the plan taken back.
+            return
         project = self._session.project
         base = project.settings.model.base
         question = project.goal, base, self._plans.knows_the_clips

@@ -43,6 +43,7 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec("file.open", "Open project…", "File", ("Ctrl+O",)),
     ActionSpec("file.folder", "Show project folder", "File", needs_project=True),
     ActionSpec("file.close", "Close window", "File", ("Ctrl+Q",)),
+    ActionSpec("edit.history", "Undo history…", "Edit", ("Ctrl+Alt+Z",), needs_project=True),
     *(
         ActionSpec(f"view.{step}", STEP_TITLES[step], "View", (f"Ctrl+{number}",))
         for number, step in enumerate(Step)

@@ -29,6 +29,7 @@ from wan_studio.views.hardware_strip import HardwareStrip
 from wan_studio.views.page import Page
 from wan_studio.views.shortcut_overlay import ShortcutOverlay
 from wan_studio.views.theme import GRID, Appearance, Theme, set_icon
+from wan_studio.views.undo_history import show_undo_history
 from wan_studio.views.widgets import Banner, EmptyState, button, label, show_in_files
 from wan_studio.views.wizard_rail import WizardRail
 from wan_studio.views.wording import error_texts, percent_done
@@ -96,6 +97,11 @@ class MainWindow(QMainWindow):
         """Say inline what happened and what to do."""
         message, hint = error_texts(error)
         self.banner.show_message(message, hint, tone_name="bad")
+
+    def show_notice(self, notice: Exception) -> None:
+        """Say inline what the user should know."""
+        message, hint = error_texts(notice)
+        self.banner.show_message(message, hint, tone_name="warn")
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Below a width the rail shows icons alone."""
@@ -178,7 +184,8 @@ class MainWindow(QMainWindow):
         redo.setShortcuts([QKeySequence("Ctrl+Shift+Z"), QKeySequence("Ctrl+Y")])
         for action, name in ((undo, "arrow-u-up-left"), (redo, "arrow-u-up-right")):
             set_icon(action, name)
-            edit.addAction(action)
+            edit.insertAction(table.action("edit.history"), action)
+        table.connect("edit.history", lambda: show_undo_history(self.bench.session, self))
         view = table.menus["View"]
         view.addSeparator()
         group = QActionGroup(self)
@@ -214,6 +221,7 @@ class MainWindow(QMainWindow):
         bench.captions.batch_finished.connect(
             lambda found: self.banner.show_message(*found.told, tone_name="warn")
         )
+        bench.noticed.connect(self.show_notice)
         bench.session.project_opened.connect(self._on_project_opened)
         bench.session.saved_changed.connect(self._renew_saved)
         bench.runs.state_changed.connect(self._on_run_changed)

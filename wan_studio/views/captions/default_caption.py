@@ -5,6 +5,7 @@ from PySide6.QtWidgets import QLineEdit, QWidget
 
 from wan_studio.bridge.project_session import ProjectSession
 from wan_studio.undo.edits import edit_project
+from wan_studio.views.one_undo import leave_undo_to_window
 from wan_studio.views.widgets import column, label
 
 
@@ -17,13 +18,19 @@ class DefaultCaption(QWidget):
         self._field = QLineEdit()
         self._field.setAccessibleName("Default caption")
         self._field.setPlaceholderText("For clips without a caption")
-        self._field.editingFinished.connect(self._on_edited)
+        self._field.textEdited.connect(self._on_edited)
+        leave_undo_to_window(self._field)
         self.setLayout(column(label("Default caption", "muted"), self._field, gap=4))
 
     def renew(self) -> None:
-        """Show what the project says, unless it is being edited."""
-        if self._session.is_open and not self._field.hasFocus():
-            self._field.setText(self._session.project.settings.datasets.default_caption)
+        """Show what the project says; spaces at the ends are left while somebody types there."""
+        if not self._session.is_open:
+            return
+        text = self._session.project.settings.datasets.default_caption
+        is_typing = self._field.hasFocus()
+        if (self._field.text().strip() if is_typing else self._field.text()) != text:
+            self._field.setText(text)
+        if not is_typing:
             self._field.setCursorPosition(0)
 
     def _on_edited(self) -> None:

@@ -11,6 +11,7 @@ from wan_studio.domain.spelling import Spelt
 from wan_studio.views.actions import ACTIONS
 from wan_studio.views.captions.highlighter import TriggerHighlighter
 from wan_studio.views.captions.spell_menu import SpellMenu
+from wan_studio.views.one_undo import is_undo_key
 from wan_studio.views.theme import tone
 
 _PARAGRAPH = "\u2029"
@@ -51,9 +52,6 @@ class CaptionEditor(QPlainTextEdit):
         self._spelling_timer = QTimer(self)
         self._spelling_timer.setSingleShot(True)
         self._spelling_timer.timeout.connect(self._highlighter.rehighlight)
-        self._undo_keys = [*QKeySequence.keyBindings(QKeySequence.StandardKey.Undo)]
-        self._undo_keys += QKeySequence.keyBindings(QKeySequence.StandardKey.Redo)
-        self._undo_keys += [QKeySequence("Ctrl+Z"), QKeySequence("Ctrl+Shift+Z"), QKeySequence("Ctrl+Y")]
         self._window_keys = [
             QKeySequence(key)
             for spec in ACTIONS
@@ -169,9 +167,9 @@ class CaptionEditor(QPlainTextEdit):
         if isinstance(event, QKeyEvent):
             keys = QKeySequence(event.keyCombination())
             if event.type() == QEvent.Type.ShortcutOverride:
-                if keys in self._undo_keys:
+                if is_undo_key(keys):
                     self.commit_wanted.emit()
-                if keys in self._undo_keys or keys in self._window_keys:
+                if is_undo_key(keys) or keys in self._window_keys:
                     event.ignore()
                     return False
             elif event.type() == QEvent.Type.KeyPress and self._suggestions:

@@ -6,10 +6,11 @@ import msgspec
 from PySide6.QtCore import QObject, QTimer
 
 from wan_studio.bridge.caption_index import CaptionIndex
+from wan_studio.bridge.soon import SoonTimer
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.caption import TRIGGER_PLACEHOLDER
 from wan_studio.services.caption_history import CaptionVersion
-from wan_studio.undo.caption_edits import edit_captions
+from wan_studio.undo.caption_edits import convert_caption, edit_captions, keep_over_outside
 from wan_studio.undo.edits import edit_project
 from wan_studio.views.captions.desk_top import DeskTop
 from wan_studio.views.wording import error_texts
@@ -39,9 +40,8 @@ class CaptionSheet(QObject):
         self._is_dirty = False
         self._in_editor = ""
         self._shows_guess = False
-        self._save_timer = QTimer(self)
-        self._save_timer.setSingleShot(True)
-        self._save_timer.setInterval(SAVE_AFTER_MILLISECONDS)
+        # Also while somebody types without a pause: a crash costs no more than a second of it.
+        self._save_timer = SoonTimer(SAVE_AFTER_MILLISECONDS, self)
         self._save_timer.timeout.connect(self.save)
         self._look_timer = QTimer(self)
         self._look_timer.setInterval(_LOOK_EVERY_MILLISECONDS)
@@ -246,13 +246,25 @@ class CaptionSheet(QObject):
                 return
             self._editor.set_text(text)
             if encoding:
-                convert = ("Convert to UTF-8", lambda: self._desk.convert(clip_id, encoding))
+                convert = ("Convert to UTF-8", lambda: self._convert(clip_id, encoding))
                 hint = "Shown as it probably reads. Converting keeps the file's bytes in the history."
                 self._top.banner.show_message(
                     problem.split(" Look at it")[0], hint, tone_name="warn", action=convert
                 )
 
         self._desk.load_guess(clip_id, on_done)
+
+    def _convert(self, clip_id: str, encoding: str) -> None:
+        def on_done(content: bytes) -> None:
+            if any(clip.id == clip_id for clip in self._session.project.clips):
+                text = f"Convert caption of {self._name_of(clip_id)} to UTF-8"
+                try:
+                    convert_caption(self._session, self._desk, text, clip_id, content, encoding)
+                except UnicodeDecodeError:
+                    # Another file by now: it is guessed anew.
+                    self._desk.look_again((clip_id,))
+
+        self._desk.load_content(clip_id, on_done)
 
     def _on_edited(self) -> None:
         if self._editor.isReadOnly():
@@ -298,7 +310,8 @@ class CaptionSheet(QObject):
         if reload:
             self.edit("Reload caption", {self.clip_id: theirs})
         else:
-            self._desk.change({self.clip_id: mine}, "Kept over a change from outside")
+            text = "Keep caption over a change from outside"
+            keep_over_outside(self._session, self._desk, text, self.clip_id, theirs, mine)
 
     def _on_diff(self) -> None:
         theirs = self._desk.theirs(self.clip_id)

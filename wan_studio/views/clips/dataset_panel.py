@@ -11,6 +11,7 @@ from wan_studio.domain.project import FIELDS_BY_ROLE, MAIN, ProjectDataset, Role
 from wan_studio.errors import AppError
 from wan_studio.undo.edits import edit_project
 from wan_studio.views.clips.edits import with_dataset_value
+from wan_studio.views.one_undo import leave_undo_to_window
 from wan_studio.views.theme import GRID
 from wan_studio.views.widgets import ElidedLabel, button, label, restyle, row, tool_button
 from wan_studio.views.wording import count
@@ -138,6 +139,7 @@ class DatasetPanel(QFrame):
         editor.setFixedWidth(72)
         editor.setAccessibleName(f"{words[0]} of {dataset or 'the main data set'}")
         editor.setToolTip(words[1])
+        leave_undo_to_window(editor)
         editor.textEdited.connect(lambda typed: self._apply(editor, dataset, field, typed))
         return editor
 

@@ -43,7 +43,8 @@ class ClipEdits:
     def rate(self, ids: Collection[str], rating: int) -> None:
         """Give these a rating; 0 takes it away."""
         what = count(len(ids), "clip")
-        self._change(f"Rate {what} {rating}" if rating else f"Unrate {what}", ids, {"rating": rating})
+        text = f"Rate {what}: {count(rating, 'star')}" if rating else f"Take rating of {what} away"
+        self._change(text, ids, {"rating": rating})
 
     def rename(self, clip_id: str, title: str) -> None:
         """Call a clip so; empty is the name of its file, which stays as it is."""

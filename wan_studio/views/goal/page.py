@@ -14,6 +14,7 @@ from wan_studio.domain.preset_change import carried_over
 from wan_studio.domain.project import Goal
 from wan_studio.services.preset_store import settings_for
 from wan_studio.undo.edits import edit_project
+from wan_studio.views.one_undo import leave_undo_to_window
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID
 from wan_studio.views.widgets import IconLabel, card, label, readable, restyle, row, scrolled, set_role
@@ -120,11 +121,13 @@ class GoalPage(Page):
         self._name = QLineEdit()
         self._name.setAccessibleName("Name")
         self._name.textEdited.connect(self._on_name_edited)
+        leave_undo_to_window(self._name)
         self._name_note = label("Files and runs carry this name.", "muted", wrap=True)
         self._trigger = QLineEdit()
         self._trigger.setAccessibleName("Trigger word")
         self._trigger.setPlaceholderText("A word that means nothing yet, for example frung")
         self._trigger.textEdited.connect(self._on_trigger_edited)
+        leave_undo_to_window(self._trigger)
         self._trigger_note = label("", "muted", wrap=True)
         form = QGridLayout()
         form.setHorizontalSpacing(3 * GRID)
@@ -162,9 +165,11 @@ class GoalPage(Page):
         for goal, choice in self._cards.items():
             choice.radio.setChecked(goal == project.goal)
         for field, text in ((self._name, project.name), (self._trigger, project.trigger)):
-            if field.text() != text and not field.hasFocus():
+            # What is being typed stays: spaces at its ends, and a name that is no good yet.
+            is_typing = field.hasFocus() and (field.text().strip() == text or self._is_name_bad(field))
+            if field.text() != text and not is_typing:
                 field.setText(text)
-        if not self._name.hasFocus():
+        if not self._name.hasFocus() or self._name.text().strip() == project.name:
             set_role(self._name_note, "muted")
             self._name_note.setText("Files and runs carry this name.")
         example = trains_as("orbit around the [trigger]", project.trigger)
@@ -180,9 +185,13 @@ class GoalPage(Page):
             f"with {settings.datasets.num_frames} frames; all of it can be changed on the Training page."
         )
 
+    def _is_name_bad(self, field: QLineEdit) -> bool:
+        name = field.text().strip()
+        return field is self._name and (not name or bool(set(name) & _FORBIDDEN) or len(name) > 100)
+
     def _on_name_edited(self, text: str) -> None:
         name = text.strip()
-        is_good = bool(name) and not set(name) & _FORBIDDEN and len(name) <= 100
+        is_good = not self._is_name_bad(self._name)
         set_role(self._name_note, "muted" if is_good else "bad")
         self._name_note.setText(
             "Files and runs carry this name."

@@ -27,6 +27,7 @@ from wan_studio.domain.project import Project
 from wan_studio.domain.sample_rows import FRAMES_RULE, SIZE_RULE, new_row, next_clip, with_row_value
 from wan_studio.errors import AppError
 from wan_studio.undo.edits import edit_project
+from wan_studio.views.one_undo import leave_undo_to_window
 from wan_studio.views.theme import GRID
 from wan_studio.views.training.editors import Editor, make_editor
 from wan_studio.views.training.specs import NUMBER, WHOLE, WHOLE_OR_ZERO, FieldKind, FieldSpec
@@ -123,6 +124,7 @@ class SampleRowEditor(QWidget):
         self.prompt.setPlaceholderText("What happens after the first frame, e.g. orbit around the [trigger]")
         self.prompt.setAccessibleName(f"Prompt of preview {self._number}")
         self.prompt.textEdited.connect(lambda text: self._take("prompt", text.strip()))
+        leave_undo_to_window(self.prompt)
         self.source = QComboBox()
         self.source.setAccessibleName(f"First frame of preview {self._number}")
         self.source.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -156,6 +158,7 @@ class SampleRowEditor(QWidget):
         )
         self._negative = QLineEdit()
         self._negative.setAccessibleName(f"Negative prompt of preview {self._number}")
+        leave_undo_to_window(self._negative)
         self._negative.textEdited.connect(lambda text: self._take("negative_prompt", text.strip()))
         content = QWidget()
         layout = QVBoxLayout(content)

@@ -7,6 +7,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QWidget
 
+from wan_studio.views.one_undo import leave_undo_to_window
 from wan_studio.views.theme import GRID, numeric_font
 from wan_studio.views.training.specs import FieldSpec
 from wan_studio.views.widgets import ElidedLabel, button, restyle
@@ -59,6 +60,7 @@ class LineEditor(Editor):
         if is_number:
             self._line.setFont(numeric_font())
         self._line.textEdited.connect(self._on_edited)
+        leave_undo_to_window(self._line)
         self._layout.addWidget(self._line)
 
     @property

@@ -6,13 +6,12 @@ from uuid import uuid4
 import msgspec
 
 from trainer.protocol.job import CropBox
-from wan_studio.bridge.background import run_in_background
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.clip import SourceVideo, TrimRange
 from wan_studio.domain.clip_ranges import CopiedCut, copied_cut, split_clip, with_cut
 from wan_studio.domain.project import ProjectClip
-from wan_studio.services.caption_place import place_of, read_clip_caption, write_caption_at
-from wan_studio.undo.edits import edit_project
+from wan_studio.services.undo_steps import CaptionCopy
+from wan_studio.undo.edits import edit_project, split_clips
 
 
 class TrimEdits:
@@ -46,9 +45,8 @@ class TrimEdits:
             return
         ids = [uuid4().hex[:10] for _ in ranges[1:]]
         split = split_clip(self._session.project, clip, ranges, ids)
-        edit_project(self._session, what, split.project)
-        for added in split.added:
-            self._copy_caption(clip, added)
+        copies = [CaptionCopy(added.id, clip.caption_file, added.caption_file) for added in split.added]
+        split_clips(self._session, self._bench.captions, what, split.project, copies)
 
     def toggle_rejected(self) -> None:
         """Leave the clip out of training, or take it back."""
@@ -94,20 +92,3 @@ class TrimEdits:
         for clip in clips:
             project = project.with_clip(clip)
         edit_project(self._session, what, project)
-
-    def _copy_caption(self, clip: ProjectClip, added: ProjectClip) -> None:
-        library, folder = self._bench.library, self._session.store.captions_folder
-
-        def work() -> str:
-            text = read_clip_caption(clip, folder).text
-            place = place_of(added, folder)
-            if text and not place.now.exists():
-                write_caption_at(place, text)
-            return text
-
-        def on_done(text: str) -> None:
-            if any(known.id == added.id for known in self._session.project.clips):
-                library.caption_written(added.id, text)
-
-        # A caption that cannot be read or written is shown as such at its clip.
-        run_in_background(work, on_done, lambda _: None, urgent=True)

@@ -171,7 +171,15 @@ def test_another_encoding_is_shown_as_guessed_read_only_and_converted(qtbot, pag
     assert page.editor.isReadOnly()
     qtbot.waitUntil(lambda: "Converting keeps" in page._top.banner.text)
     page._top.banner._on_button_clicked()
-    qtbot.waitUntil(lambda: not page.editor.isReadOnly())
+    qtbot.waitUntil(lambda: not page.editor.isReadOnly() and page._desk.is_saved)
+    assert path.read_bytes() == "La caméra tourne".encode()
+    stack = page.session.undo_stack
+    assert stack.undoText() == "Convert caption of c.mp4 to UTF-8"
+    stack.undo()
+    qtbot.waitUntil(lambda: page.editor.isReadOnly())
+    assert path.read_bytes() == "La caméra tourne".encode("latin-1")
+    stack.redo()
+    qtbot.waitUntil(lambda: not page.editor.isReadOnly() and page._desk.is_saved)
     assert path.read_bytes() == "La caméra tourne".encode()
 
 

@@ -80,7 +80,7 @@ def test_keys_rate_reject_and_remove_the_chosen_clips_each_as_one_step(open_wind
     grid = page.browser.grid
     QTest.keyClick(grid, Qt.Key.Key_4)
     assert [clip.rating for clip in page.session.project.clips] == [4, 4, 4]
-    assert undo_text(page) == "Rate 3 clips 4"
+    assert undo_text(page) == "Rate 3 clips: 4 stars"
     QTest.keyClick(grid, Qt.Key.Key_X)
     assert all(clip.rejected for clip in page.session.project.clips)
     QTest.keyClick(grid, Qt.Key.Key_X)
