@@ -127,11 +127,10 @@ def told(name: str, times: list[float]) -> None:
 
 def open_clip(watch: Watch, source: SourceVideo, first: int) -> float:
     watch.player.show_strip(None)
-    watch.player._requester.stop()  # nothing is kept from before
+    watch.player._decoder.stop()  # nothing is kept from before
     watch.shown = -1
     began = time.perf_counter()
-    watch.player.show_strip(whole_strip(source), first)
-    watch.player.keep_range(*WINDOW)
+    watch.player.show_strip(whole_strip(source), first, keep=WINDOW)
     watch.until(lambda: watch.shown == first)
     return 1000 * (time.perf_counter() - began)
 

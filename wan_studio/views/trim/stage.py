@@ -94,7 +94,7 @@ class TrimStage(QWidget):
     def show_source(self, source: SourceVideo, trim: TrimRange, frame: int) -> None:
         """Every frame of the source, looping in the range."""
         self._show_view(training=False)
-        self._show_strip(source, whole_strip(source), frame)
+        self._show_strip(source, whole_strip(source), frame, (trim.start_frame, trim.end_frame))
         self.loop(trim)
 
     def show_trained(self, source: SourceVideo, sample: FrameSample, size: TrainedSize, frame: int) -> None:
@@ -103,8 +103,7 @@ class TrimStage(QWidget):
         starts = tuple(at / MODEL_FRAMES_PER_SECOND for at in range(len(sample.frames)))
         strip = Strip(source, sample.frames, starts, len(sample.frames) / MODEL_FRAMES_PER_SECOND, size)
         position = next((at for at, chosen in enumerate(sample.frames) if chosen >= frame), 0)
-        self._show_strip(source, strip, position)
-        self.player.keep_range(0, len(sample.frames))
+        self._show_strip(source, strip, position, (0, len(sample.frames)))
         self.sheet.update()
 
     def show_sheet(self, *, on: bool) -> None:
@@ -164,10 +163,12 @@ class TrimStage(QWidget):
             self.show_sheet(on=False)
         self.overlay.setVisible(not training)
 
-    def _show_strip(self, source: SourceVideo, strip: Strip, position: int) -> None:
+    def _show_strip(
+        self, source: SourceVideo, strip: Strip, position: int, keep: tuple[int, int]
+    ) -> None:
         self._source = source
         speed = self.player.playback.speed
-        self.player.show_strip(strip, position)
+        self.player.show_strip(strip, position, keep=keep)
         self._on_position_changed(self.player.playback.position)
         if speed:
             self.player.playback.play(speed)
