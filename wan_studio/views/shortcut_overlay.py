@@ -54,7 +54,7 @@ class ShortcutOverlay(QWidget):
 
 
 def _columns() -> list[list[tuple[str, list[ActionSpec]]]]:
-    keyed = [spec for spec in ACTIONS if spec.keys]
+    keyed = [spec for spec in ACTIONS if spec.keys or spec.held]
     player = [spec for spec in keyed if spec.name.startswith("play.")]
     trim = [spec for spec in keyed if spec.name.startswith("trim.")]
     clips = [spec for spec in keyed if spec.name.startswith(("clip.", "caption."))]
@@ -78,7 +78,7 @@ def _group(title: str, specs: list[ActionSpec]) -> QFrame:
     for number, spec in enumerate(specs, 1):
         keys = ", ".join(
             QKeySequence(key).toString(QKeySequence.SequenceFormat.NativeText) for key in spec.keys[:2]
-        )
+        ) or " + ".join(spec.held)
         key_label = label(keys, "accent")
         key_label.setAlignment(Qt.AlignmentFlag.AlignRight)
         grid.addWidget(label(spec.text), number, 0)

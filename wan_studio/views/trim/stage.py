@@ -16,7 +16,7 @@ from wan_studio.views.trim.contact_sheet import ContactSheet
 from wan_studio.views.trim.crop_box import CropOverlay
 from wan_studio.views.trim.timeline import Timeline
 from wan_studio.views.trim.tools import CropTools, TrimTools
-from wan_studio.views.widgets import ElidedLabel, button, row, tool_button
+from wan_studio.views.widgets import ElidedLabel, button, disable_with_reason, row, tool_button
 from wan_studio.views.wording import time_code
 
 
@@ -82,6 +82,12 @@ class TrimStage(QWidget):
             "trim.zoom_out": lambda: self.timeline.zoom(-1),
             "trim.zoom_fit": self.timeline.zoom_to_fit,
         }
+
+    def set_usable(self, reason: str) -> None:
+        """Enable what works on the clip, or say in the tooltips why nothing does."""
+        self.tools.set_usable(reason)
+        self._transport.set_usable(reason)
+        disable_with_reason((self._source_button, self._training_button, self._sheet_button), reason)
 
     def show_nothing(self, message: str) -> None:
         """There is no video to look at."""

@@ -130,9 +130,9 @@ def test_inside_the_range_pictures_come_from_memory_and_are_the_frames_asked_for
 
 
 def test_a_page_that_is_left_gives_its_memory_back(qtbot, open_window, page):
-    qtbot.waitUntil(lambda: page._player._window.kept_bytes > 0)
+    qtbot.waitUntil(lambda: page._player._decoder.kept_bytes > 0)
     page.leave()
-    assert page._player._window.kept_bytes == 0
+    assert page._player._decoder.kept_bytes == 0
 
 
 def test_the_timeline_zooms_around_the_playhead_and_follows_it(open_window, page):
