@@ -68,6 +68,14 @@ class AnalysisCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def existing(self, source: SourceVideo) -> ClipAnalysis | None:
+        """The analysis, if it was made before."""
+        try:
+            kept = msgspec.msgpack.decode(self._path(source).read_bytes(), type=_Kept)
+            return _unpacked(kept, source)
+        except (OSError, ValueError):
+            return None
+
     def analysis(
         self,
         source: SourceVideo,
@@ -81,10 +89,10 @@ class AnalysisCache:
             AnalysisCancelledError: it was cancelled.
         """
         path = self._path(source)
-        try:
-            return _unpacked(msgspec.msgpack.decode(path.read_bytes(), type=_Kept), source)
-        except (OSError, ValueError):
-            found = analyse(source, on_progress, is_cancelled)
+        known = self.existing(source)
+        if known is not None:
+            return known
+        found = analyse(source, on_progress, is_cancelled)
         kept = _Kept(
             found.motion.curve,
             found.motion.cut_scores,

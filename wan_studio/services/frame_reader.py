@@ -38,6 +38,10 @@ _SKIPPABLE_CODECS = frozenset({"h264"})
 """In these a frame that is marked as unreferenced is needed for no other frame."""
 
 
+class DecodingStopped(Exception):  # noqa: N818 - it is no error
+    """`FrameReader.stop_when` held on the way to a frame; what was decoded is kept, and the way can be gone on."""
+
+
 class FrameReader:
     """Reads one source. Not thread-safe: one reader for each thread.
 
@@ -67,7 +71,9 @@ class FrameReader:
         self._cache: OrderedDict[int, VideoFrame] = OrderedDict()
         self._cache_bytes = 0
         self.on_key: Callable[[int, VideoFrame], object] | None = None
-        """Told the number and picture of the keyframe from which a seek goes on decoding for long."""
+        """Told the number and picture of the keyframe that a seek lands on, if that is not the frame itself."""
+        self.stop_when: Callable[[], bool] | None = None
+        """Asked after each frame on the way to another one."""
 
     def __enter__(self) -> "FrameReader":
         return self
@@ -247,6 +253,8 @@ class FrameReader:
             if is_first and self.on_key is not None:
                 self.on_key(bisect_left(self._source.frame_pts, pts), frame)
             is_first = False
+            if self.stop_when is not None and self.stop_when():
+                raise DecodingStopped
         self._position = None
         return None
 

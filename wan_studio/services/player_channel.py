@@ -1,5 +1,6 @@
 """One player's side of the decoding process: its latest wish first, and the pictures of its range meanwhile."""
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from threading import Condition, Thread
@@ -10,7 +11,7 @@ import numpy as np
 
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.errors import AppError
-from wan_studio.services.frame_reader import CACHE_BYTES, STEP_FRAMES, FrameReader
+from wan_studio.services.frame_reader import CACHE_BYTES, STEP_FRAMES, DecodingStopped, FrameReader
 from wan_studio.services.media_probe import MEDIA_ERRORS
 from wan_studio.services.picture_colours import Picture
 from wan_studio.services.player_messages import FrameWish, News, PictureKind, PictureNews, ProblemNews, RangeWish
@@ -25,6 +26,9 @@ _REST_SECONDS = 0.12
 """After a proxy's picture, so long without a further wish, the source's own is decoded."""
 _PASSED_BYTES = 256 * 1024 * 1024
 """Decoded frames that a wish further on leaves behind, until there is time to make pictures of them."""
+_WISH_FOLLOWS_SECONDS = 0.02
+_SENT_FRAMES = 8
+"""So many frames are kept for a little while after their pictures were sent: they may be wished for meanwhile."""
 _NEAR_FRAMES = 12
 """A keyframe at least this far before the wished frame is shown until that one is there."""
 _ERRORS = (AppError, *MEDIA_ERRORS, ValueError, IndexError, MemoryError)
@@ -70,6 +74,9 @@ class PlayerChannel:
                     self._changed.wait()
                 if self._is_ending:
                     break
+                if self._wish is None and self._new_range is not None:
+                    # The frame that is to be seen first is mostly named right after the range.
+                    self._changed.wait(_WISH_FOLLOWS_SECONDS)
                 wish, self._wish = self._wish, None
                 wanted, self._new_range = self._new_range, None
             if wanted is not None:
@@ -103,12 +110,18 @@ class PlayerChannel:
             return
         wish, frame = filling.wish, filling.take()
         try:
+            filling.reader.stop_when = lambda: self._is_overtaken
             picture = _picture(filling.reader, frame, wish)
-            filling.reader.forget(frame)
+        except DecodingStopped:
+            filling.todo.appendleft(frame)
+            return
         except _ERRORS as error:
             filling.todo.clear()
             self._send(ProblemNews(wish.channel, wish.number, str(error), is_range=True))
             return
+        finally:
+            filling.reader.stop_when = None
+        filling.has_sent(frame)
         self._send(_news(wish, "range", frame, picture))
 
     def _answer(self, wish: FrameWish) -> None:
@@ -118,21 +131,19 @@ class PlayerChannel:
             self._send(ProblemNews(wish.channel, wish.number, str(error), is_range=False))
 
     def _serve(self, wish: FrameWish) -> None:
-        source = self._sources[wish.source]
+        reader = self._exact.reader(self._sources[wish.source])
         filling = self._filling
+        was_near = reader.is_near(wish.frame)
+        is_close = was_near or (filling is not None and filling.is_close(wish))
+        shows_draft = not is_close and self._show_draft(wish)
+        if shows_draft and self._is_overtaken:
+            return
         if filling is not None and filling.is_on_the_way(wish):
             self._run_ahead(filling, wish)
             return
-        reader = self._exact.reader(source)
-        was_near = reader.is_near(wish.frame)
+        if shows_draft and not self._rests():
+            return
         began = perf_counter()
-        shows_draft = not was_near and self._show_draft(wish)
-        if shows_draft:
-            if self._rests():
-                began = perf_counter()
-            else:
-                return
-
         reader.on_key = self._key_shower(reader, wish)
         picture = _picture(reader, wish.frame, wish)
         is_seek = not was_near and wish.frame > 0
@@ -143,11 +154,12 @@ class PlayerChannel:
         """Decode on to a frame of the range; what is passed on the way is made pictures of afterwards."""
         began = perf_counter()
         reader = filling.reader
-        if filling.frames_to(wish.frame) >= _NEAR_FRAMES and self._show_draft(wish) and self._is_overtaken:
-            return
         if reader.position is None and not reader.is_kept(wish.frame):
             reader.on_key = self._key_shower(reader, wish)
-            reader.decode(filling.first)
+            reader.stop_when = lambda: self._is_overtaken
+            with contextlib.suppress(DecodingStopped):
+                reader.decode(filling.first)
+            reader.stop_when = None
         while not reader.is_kept(wish.frame) and (at := reader.position) is not None and at < wish.frame:
             if filling.is_full:
                 self._fill_one(filling)
@@ -233,6 +245,7 @@ class _Filling:
         self.todo = deque(wish.frames)
         self.first = wish.frames[0]
         self._own = frozenset(wish.frames[: wish.own])
+        self._sent: deque[int] = deque()
 
     def take(self) -> int:
         """The next frame to make a picture of."""
@@ -242,7 +255,13 @@ class _Filling:
         """Its picture has been sent."""
         if frame in self.todo:
             self.todo.remove(frame)
-        self.reader.forget(frame)
+        self.has_sent(frame)
+
+    def has_sent(self, frame: int) -> None:
+        """A picture was sent; the decoded frame is forgotten after a while."""
+        self._sent.append(frame)
+        if len(self._sent) > _SENT_FRAMES:
+            self.reader.forget(self._sent.popleft())
 
     def is_same_size(self, wish: FrameWish) -> bool:
         """Whether the wish's picture is the range's, too."""
@@ -260,12 +279,12 @@ class _Filling:
             return wish.frame == self.first or (key is not None and key <= self.first <= wish.frame)
         return at < wish.frame and (wish.frame - at <= STEP_FRAMES if key is None else key <= at)
 
-    def frames_to(self, frame: int) -> int:
-        """Frames to be decoded until this one."""
-        if self.reader.is_kept(frame):
-            return 0
+    def is_close(self, wish: FrameWish) -> bool:
+        """Whether the reader that fills the range has the frame, or will have it in a moment."""
+        if (wish.source, wish.trained) != (self.wish.source, self.wish.trained):
+            return False
         at = self.reader.position
-        return frame - (at if at is not None else self.reader.key_before(frame) or 0)
+        return self.reader.is_kept(wish.frame) or (at is not None and 0 < wish.frame - at < _NEAR_FRAMES)
 
     @property
     def is_full(self) -> bool:

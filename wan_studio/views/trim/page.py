@@ -198,12 +198,12 @@ class TrimPage(Page):
             "trim.add_range": self._ranges.add,
             "trim.crop": self._cropping.toggle,
             "trim.copy": self._ranges.copy,
-            "trim.paste": lambda: self._ranges.paste(self._panel.selected_ids),
             "trim.view": lambda: self.show_training_view(on=not self._stage.shows_training),
             "trim.sheet": lambda: self.show_contact_sheet(on=not self._stage.shows_sheet),
         }
         return {
             **{name: self._if_usable(handler) for name, handler in of_the_clip.items()},
+            "trim.paste": lambda: self._ranges.paste(self._panel.selected_ids),
             "trim.still_ends": lambda: self.start_batch("still ends"),
             "trim.bars": lambda: self.start_batch("black bars"),
             "trim.stop_work": self._study.cancel_work,
