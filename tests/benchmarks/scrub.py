@@ -30,6 +30,7 @@ from wan_studio.bridge.still_shelf import StillShelf
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.services.media_probe import probe
 from wan_studio.services.proxy_maker import ProxyMaker
+from wan_studio.services.study_process import run_study
 from wan_studio.views.player.player import Player, whole_strip
 
 WIDTH, HEIGHT = 960, 540
@@ -177,6 +178,57 @@ def scrubbed_from_opening(watch: Watch, source: SourceVideo, first: int, frames:
     return [watch.seek(frame) for frame in frames]
 
 
+def measure_opening(told: Told, watch: Watch, source: SourceVideo, first: int) -> None:
+    told("opened at frame 0", lambda: [open_clip(watch, source, 0) for _ in range(5)])
+    at_in = lambda **how: [open_clip(watch, source, first, **how) for _ in range(5)]  # noqa: E731
+    told("opened at its in point, from the source", at_in)
+    told("  until a keyframe's picture, marked as such", lambda: [approximate(watch, source, first)] * 1)
+    watch.until(lambda: watch.shown == first)
+    watch.shelf.keep(source, first, watch.player.surface.image)
+    told("opened at its in point, picture kept in memory", lambda: at_in(still=True))
+    watch.rest(0.5)
+    watch.shelf._kept.clear()
+    told("opened at its in point, picture kept on disk", lambda: at_in(still=True)[:1])
+
+
+def measure_scrubbing(told: Told, watch: Watch, source: SourceVideo, window, frames) -> None:
+    (first, end), (inside, anywhere) = window, frames
+    cold = lambda: scrubbed_from_opening(watch, source, first, inside)  # noqa: E731
+    began = time.perf_counter()
+    told("inside the range, from the moment of opening", cold)
+    watch.until(lambda: watch.filled[0] == watch.filled[1])
+    print(f"{'range in memory after':56s} {time.perf_counter() - began:7.1f} s at most")
+    told("inside the range, once in memory", lambda: [watch.seek(frame) for frame in inside])
+    told("frame step on", lambda: [watch.seek(frame) for frame in range(first + 1, end)])
+    told("frame step back", lambda: [watch.seek(frame) for frame in range(end - 2, first, -1)])
+    watch.player.release()
+    watch.rest(0.5)
+    watch.seek(first)
+    told("step on, outside of it", lambda: [watch.seek(f) for f in range(first + 1, end)])
+    told(
+        "step back, outside of it, 20 frames",
+        lambda: [watch.seek(f) for f in range(end - 2, end - 22, -1)],
+    )
+    told("anywhere, by seeking", lambda: [watch.seek(frame) for frame in anywhere[:25]])
+
+
+def measure_proxy(told: Told, watch: Watch, source: SourceVideo, frames, folder: Path) -> None:
+    first, inside, anywhere = frames
+    began = time.perf_counter()
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(run_study, "proxy", source, folder)
+        watch.until(making.done, 300)
+    making.result()
+    proxy = ProxyMaker(folder).existing(source)
+    size = Path(proxy.path).stat().st_size >> 20
+    print(f"{'proxy made in':56s} {time.perf_counter() - began:7.1f} s, {size} MiB")
+    watch.player.use_proxy(source, proxy)
+    told("anywhere, on the proxy", lambda: [watch.seek(frame) for frame in anywhere])
+    told("opened at its in point, with proxy", lambda: [open_clip(watch, source, first) for _ in range(5)])
+    cold = lambda: scrubbed_from_opening(watch, source, first, inside)  # noqa: E731
+    told("inside the range, from opening, with proxy", cold)
+
+
 def main() -> None:
     app = QApplication([])
     random.seed(7)
@@ -193,41 +245,9 @@ def main() -> None:
         watch = Watch(app, Path(folder) / "stills")
         watch.rest(1.0)
         watch.worst_stall = 0.0
-        told("opened at frame 0", lambda: [open_clip(watch, source, 0) for _ in range(5)])
-        at_in = lambda **how: [open_clip(watch, source, first, **how) for _ in range(5)]  # noqa: E731
-        told("opened at its in point, from the source", at_in)
-        told("  until a keyframe's picture, marked as such", lambda: [approximate(watch, source, first)] * 1)
-        watch.until(lambda: watch.shown == first)
-        watch.shelf.keep(source, first, watch.player.surface.image)
-        told("opened at its in point, picture kept in memory", lambda: at_in(still=True))
-        watch.rest(0.5)
-        watch.shelf._kept.clear()
-        told("opened at its in point, picture kept on disk", lambda: at_in(still=True)[:1])
-        cold = lambda: scrubbed_from_opening(watch, source, first, inside)  # noqa: E731
-        began = time.perf_counter()
-        told("inside the range, from the moment of opening", cold)
-        watch.until(lambda: watch.filled[0] == watch.filled[1])
-        print(f"{'range in memory after':56s} {time.perf_counter() - began:7.1f} s at most")
-        told("inside the range, once in memory", lambda: [watch.seek(frame) for frame in inside])
-        told("frame step on", lambda: [watch.seek(frame) for frame in range(first + 1, end)])
-        told("frame step back", lambda: [watch.seek(frame) for frame in range(end - 2, first, -1)])
-        watch.player.release()
-        watch.rest(0.5)
-        watch.seek(first)
-        told("step on, outside of it", lambda: [watch.seek(f) for f in range(first + 1, end)])
-        told("step back, outside of it, 20 frames", lambda: [watch.seek(f) for f in range(end - 2, end - 22, -1)])
-        told("anywhere, by seeking", lambda: [watch.seek(frame) for frame in anywhere[:25]])
-        began = time.perf_counter()
-        with ThreadPoolExecutor(1) as pool:
-            making = pool.submit(ProxyMaker(Path(folder) / "proxies").make, source)
-            watch.until(making.done, 300)
-        proxy = making.result()
-        size = Path(proxy.path).stat().st_size >> 20
-        print(f"{'proxy made in':56s} {time.perf_counter() - began:7.1f} s, {size} MiB")
-        watch.player.use_proxy(source, proxy)
-        told("anywhere, on the proxy", lambda: [watch.seek(frame) for frame in anywhere])
-        told("opened at its in point, with proxy", at_in)
-        told("inside the range, from opening, with proxy", cold)
+        measure_opening(told, watch, source, first)
+        measure_scrubbing(told, watch, source, (first, end), (inside, anywhere))
+        measure_proxy(told, watch, source, (first, inside, anywhere), Path(folder) / "proxies")
         print(f"{'longest stall of the window':56s} {1000 * watch.worst_stall:7.1f} ms")
         watch.player.shut_down()
 

@@ -60,9 +60,7 @@ def cube_text(transfer: int) -> str:
     lines = [f"LUT_3D_SIZE {GRID}"]
     for blue in steps:
         for green in steps:
-            lines += [
-                "{:.6f} {:.6f} {:.6f}".format(*mapped((red, green, blue), transfer)) for red in steps
-            ]
+            lines += ["{:.6f} {:.6f} {:.6f}".format(*mapped((red, green, blue), transfer)) for red in steps]
     return "\n".join(lines) + "\n"
 
 

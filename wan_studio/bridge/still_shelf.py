@@ -13,6 +13,7 @@ from PySide6.QtGui import QImage
 from wan_studio.bridge.background import run_in_background
 from wan_studio.bridge.frame_decoder import FrameDecoder, FrameRequest, fitting_size
 from wan_studio.domain.clip import SourceVideo
+from wan_studio.services.picture_identity import picture_identity
 
 SIZE = QSize(1280, 720)
 """A picture is kept no larger than this."""
@@ -40,7 +41,7 @@ class StillShelf(QObject):
         self._is_decoding = False
         self._has_tidied = False
         self._decoder.frame_ready.connect(self._on_decoded)
-        self._decoder.frame_failed.connect(lambda *_: self._next())
+        self._decoder.frame_failed.connect(self._on_failed)
 
     def want(self, source: SourceVideo, frame: int) -> None:
         """Tell a frame's picture if it is known; else nothing is told."""
@@ -104,6 +105,9 @@ class StillShelf(QObject):
         self.keep(wish.source, wish.frame, image)
         self._next()
 
+    def _on_failed(self, *_: object) -> None:
+        self._next()
+
     def _remember(self, name: str, image: QImage) -> None:
         self._kept[name] = image
         self._kept.move_to_end(name)
@@ -133,5 +137,5 @@ def _delete_oldest(folder: Path) -> None:
 
 
 def _name_of(source: SourceVideo, frame: int) -> str:
-    identity = f"1\0{source.path}\0{source.size_bytes}\0{source.modified_ns}\0{frame}"
+    identity = f"1\0{picture_identity(source)}\0{frame}"
     return f"{hashlib.sha256(identity.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.jpg"

@@ -22,6 +22,7 @@ from wan_studio.services.media_probe import (
     pts_of,
 )
 from wan_studio.services.motion_curve import MotionMeter
+from wan_studio.services.picture_identity import picture_identity
 from wan_studio.services.progress import Progress, untold
 from wan_studio.services.scene_detection import SceneDetector
 
@@ -109,7 +110,7 @@ class AnalysisCache:
         return found
 
     def _path(self, source: SourceVideo) -> Path:
-        identity = f"2\0{source.path}\0{source.size_bytes}\0{source.modified_ns}"
+        identity = f"2\0{picture_identity(source)}"
         digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
         return self._folder / f"{digest[:32]}.motion"
 

@@ -303,7 +303,9 @@ class FrameReader:
     def _keys_in(self, container: "InputContainer", stream: "VideoStream") -> tuple[int, ...]:
         """Numbers of the keyframes, ascending; empty where the file's index does not name them all."""
         names = set(container.format.name.split(","))
-        entries = stream.index_entries if _INDEXED_CONTAINERS & names else ()
+        if not _INDEXED_CONTAINERS & names:
+            return ()
+        entries = stream.index_entries
         pts = self._source.frame_pts
         if len(entries) < len(pts) or not entries[0].is_keyframe:
             return ()

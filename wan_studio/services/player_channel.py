@@ -14,7 +14,14 @@ from wan_studio.errors import AppError
 from wan_studio.services.frame_reader import CACHE_BYTES, STEP_FRAMES, DecodingStopped, FrameReader
 from wan_studio.services.media_probe import MEDIA_ERRORS
 from wan_studio.services.picture_colours import Picture
-from wan_studio.services.player_messages import FrameWish, News, PictureKind, PictureNews, ProblemNews, RangeWish
+from wan_studio.services.player_messages import (
+    FrameWish,
+    News,
+    PictureKind,
+    PictureNews,
+    ProblemNews,
+    RangeWish,
+)
 from wan_studio.services.trained_picture import trained_picture
 
 if TYPE_CHECKING:
@@ -265,7 +272,11 @@ class _Filling:
 
     def is_same_size(self, wish: FrameWish) -> bool:
         """Whether the wish's picture is the range's, too."""
-        return (wish.width, wish.height, wish.trained) == (self.wish.width, self.wish.height, self.wish.trained)
+        return (wish.width, wish.height, wish.trained) == (
+            self.wish.width,
+            self.wish.height,
+            self.wish.trained,
+        )
 
     def is_on_the_way(self, wish: FrameWish) -> bool:
         """Whether the reader that fills the range comes by a frame no later than another would after a seek."""

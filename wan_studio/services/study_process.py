@@ -22,7 +22,9 @@ class StudyError(AppError):
     """A video could not be looked through, or copied."""
 
     def __init__(self, source: SourceVideo, reason: str) -> None:
-        super().__init__(reason or f"{source.path} brought the decoder down.", "It can be trimmed all the same.")
+        super().__init__(
+            reason or f"{source.path} brought the decoder down.", "It can be trimmed all the same."
+        )
 
 
 class StudyCancelledError(AppError):
@@ -49,7 +51,9 @@ def run_study(
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(path for path in (str(_ROOT), os.environ.get("PYTHONPATH", "")) if path),
+        "PYTHONPATH": os.pathsep.join(
+            path for path in (str(_ROOT), os.environ.get("PYTHONPATH", "")) if path
+        ),
     }
     reason: str | None = None
     with subprocess.Popen(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.errors import AppError
 from wan_studio.services.frame_reader import FrameReader
+from wan_studio.services.picture_identity import picture_identity
 
 POSTER_HEIGHT = 180
 _WIDEST = 4 * POSTER_HEIGHT
@@ -52,7 +53,7 @@ class ThumbnailCache:
         return path
 
     def _path(self, source: SourceVideo) -> Path:
-        identity = f"1\0{source.path}\0{source.size_bytes}\0{source.modified_ns}"
+        identity = f"1\0{picture_identity(source)}"
         return (
             self._folder
             / f"{hashlib.sha256(identity.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.jpg"

@@ -15,9 +15,7 @@ def trained_picture(picture: Picture, size: TrainedSize) -> Picture:
         size: A crop that lies inside it, and what it becomes.
     """
     crop = size.crop
-    cut = np.ascontiguousarray(
-        picture[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
-    )
+    cut = np.ascontiguousarray(picture[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width])
     if (crop.width, crop.height) == (size.width, size.height):
         return cut
     resized = Image.fromarray(cut).resize((size.width, size.height), Image.Resampling.LANCZOS)

@@ -89,7 +89,9 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec(
         "play.slow_back", "Slow motion backward; a tap: one frame", "Clip", (), _PLAYERS, held=("K", "J")
     ),
-    ActionSpec("play.slow_on", "Slow motion forward; a tap: one frame", "Clip", (), _PLAYERS, held=("K", "L")),
+    ActionSpec(
+        "play.slow_on", "Slow motion forward; a tap: one frame", "Clip", (), _PLAYERS, held=("K", "L")
+    ),
     ActionSpec("play.step_back", "One frame back", "Clip", ("Left", ","), _PLAYERS),
     ActionSpec("play.step_on", "One frame on", "Clip", ("Right", "."), _PLAYERS),
     ActionSpec("play.jump_back", "Ten frames back", "Clip", ("Shift+Left",), _PLAYERS),

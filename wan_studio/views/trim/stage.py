@@ -169,9 +169,7 @@ class TrimStage(QWidget):
             self.show_sheet(on=False)
         self.overlay.setVisible(not training)
 
-    def _show_strip(
-        self, source: SourceVideo, strip: Strip, position: int, keep: tuple[int, int]
-    ) -> None:
+    def _show_strip(self, source: SourceVideo, strip: Strip, position: int, keep: tuple[int, int]) -> None:
         self._source = source
         speed = self.player.playback.speed
         self.player.show_strip(strip, position, keep=keep)
