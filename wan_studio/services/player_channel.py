@@ -34,6 +34,8 @@ _REST_SECONDS = 0.12
 _PASSED_BYTES = 256 * 1024 * 1024
 """Decoded frames that a wish further on leaves behind, until there is time to make pictures of them."""
 _WISH_FOLLOWS_SECONDS = 0.02
+_TELL_SECONDS = 0.15
+"""So often a picture shows how far the decoder has come on its way to a frame."""
 _SENT_FRAMES = 8
 """So many frames are kept for a little while after their pictures were sent: they may be wished for meanwhile."""
 _NEAR_FRAMES = 12
@@ -159,7 +161,7 @@ class PlayerChannel:
 
     def _run_ahead(self, filling: "_Filling", wish: FrameWish) -> None:
         """Decode on to a frame of the range; what is passed on the way is made pictures of afterwards."""
-        began = perf_counter()
+        began = told = perf_counter()
         reader = filling.reader
         if reader.position is None and not reader.is_kept(wish.frame):
             reader.on_key = self._key_shower(reader, wish)
@@ -176,6 +178,9 @@ class PlayerChannel:
                 return
             else:
                 reader.decode(at + 1)
+                if not wish.proxy and perf_counter() - told > _TELL_SECONDS:
+                    self._send(_news(wish, "near", at + 1, _picture(reader, at + 1, wish)))
+                    told = perf_counter()
         picture = _picture(reader, wish.frame, wish)
         if filling.is_same_size(wish):
             filling.leave_out(wish.frame)

@@ -86,12 +86,8 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec("play.stop", "Stop", "Clip", ("K",), _PLAYERS, repeats=False),
     ActionSpec("play.back", "Play backward, faster each time", "Clip", ("J",), _PLAYERS, repeats=False),
     ActionSpec("play.forward", "Play forward, faster each time", "Clip", ("L",), _PLAYERS, repeats=False),
-    ActionSpec(
-        "play.slow_back", "Slow motion backward; a tap: one frame", "Clip", (), _PLAYERS, held=("K", "J")
-    ),
-    ActionSpec(
-        "play.slow_on", "Slow motion forward; a tap: one frame", "Clip", (), _PLAYERS, held=("K", "L")
-    ),
+    ActionSpec("play.slow_back", "Slow motion back; tap: one frame", "Clip", (), _PLAYERS, held=("K", "J")),
+    ActionSpec("play.slow_on", "Slow motion on; tap: one frame", "Clip", (), _PLAYERS, held=("K", "L")),
     ActionSpec("play.step_back", "One frame back", "Clip", ("Left", ","), _PLAYERS),
     ActionSpec("play.step_on", "One frame on", "Clip", ("Right", "."), _PLAYERS),
     ActionSpec("play.jump_back", "Ten frames back", "Clip", ("Shift+Left",), _PLAYERS),

@@ -1,6 +1,7 @@
 """The timeline under the player: zoomed, scrubbed, and its range dragged."""
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QPointF, QSize, Qt, Signal
 from PySide6.QtGui import QMouseEvent, QPainter, QPaintEvent, QWheelEvent
@@ -9,7 +10,6 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from wan_studio.domain.clip import SourceVideo, TrimRange
 from wan_studio.domain.clip_motion import cuts_of
 from wan_studio.domain.frame_sampling import FrameSample
-from wan_studio.services.clip_analysis import ClipAnalysis
 from wan_studio.views.trim.timeline_picture import (
     HEIGHT,
     MARGIN,
@@ -21,6 +21,9 @@ from wan_studio.views.trim.timeline_picture import (
     image_of_strip,
     paint_timeline,
 )
+
+if TYPE_CHECKING:
+    from wan_studio.services.clip_analysis import ClipAnalysis
 
 _GRAB = 10
 _ZOOM_STEP = 1.6
@@ -95,7 +98,7 @@ class Timeline(QWidget):
             )
         self.update()
 
-    def show_analysis(self, analysis: ClipAnalysis | None) -> None:
+    def show_analysis(self, analysis: "ClipAnalysis | None") -> None:
         """Show motion, cuts and filmstrip."""
         content = self._content
         if content.source is None or analysis is None:
