@@ -19,6 +19,7 @@ from wan_studio.views.trim.timeline_picture import (
     Scale,
     TimelineContent,
     image_of_strip,
+    motion_heights,
     paint_timeline,
 )
 
@@ -102,10 +103,11 @@ class Timeline(QWidget):
         """Show motion, cuts and filmstrip."""
         content = self._content
         if content.source is None or analysis is None:
-            content.motion, content.cuts, content.strip_frames = None, (), ()
+            content.motion, content.heights, content.cuts, content.strip_frames = None, None, (), ()
         elif content.motion is not analysis.motion:
             content.motion = analysis.motion
             content.cuts = cuts_of(content.source, analysis.motion)
+            content.heights = motion_heights(analysis.motion, content.cuts)
             content.strip, content.strip_frames = image_of_strip(analysis.strip), analysis.strip_frames
         self.update()
 
