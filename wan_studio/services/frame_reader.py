@@ -93,6 +93,11 @@ class FrameReader:
         return None if self._position is None else bisect_left(self._source.frame_pts, self._position)
 
     @property
+    def cache_bytes(self) -> int:
+        """Memory that the kept frames may take."""
+        return self._cache_limit
+
+    @property
     def kept_bytes(self) -> int:
         """Memory of the decoded frames that are kept."""
         return self._cache_bytes

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.errors import AppError
@@ -31,8 +32,10 @@ SLOW_SECONDS = 0.06
 """A seek that takes longer than this makes scrubbing lag behind the hand: the source wants a proxy."""
 _REST_SECONDS = 0.12
 """After a proxy's picture, so long without a further wish, the source's own is decoded."""
-_PASSED_BYTES = 256 * 1024 * 1024
-"""Decoded frames that a wish further on leaves behind, until there is time to make pictures of them."""
+_PASSED_BYTES = 512 * 1024 * 1024
+"""Decoded frames that a wish further on leaves behind, until there is time to make pictures of them: 5 s at 1080p."""
+_PASSED_SHARE = 8
+"""One part in so many of the free memory at most."""
 _WISH_FOLLOWS_SECONDS = 0.02
 _TELL_SECONDS = 0.15
 """So often a picture shows how far the decoder has come on its way to a frame."""
@@ -57,7 +60,7 @@ class PlayerChannel:
         self._is_ending = False
         self._exact = _Opened(CACHE_BYTES)
         self._draft = _Opened(CACHE_BYTES // 4)
-        self._passing = _Opened(_PASSED_BYTES, 0)
+        self._passing = _Opened(min(_PASSED_BYTES, psutil.virtual_memory().available // _PASSED_SHARE), 0)
         self._filling: _Filling | None = None
         Thread(target=self._run, name="player", daemon=True).start()
 
@@ -306,7 +309,7 @@ class _Filling:
     def is_full(self) -> bool:
         """Whether so many frames wait for their picture that the next would push the first ones out."""
         waits = bool(self.todo) and self.reader.is_kept(self.todo[0])
-        return waits and self.reader.kept_bytes > 0.9 * _PASSED_BYTES
+        return waits and self.reader.kept_bytes > 0.9 * self.reader.cache_bytes
 
 
 def _picture(reader: FrameReader, frame: int, wish: FrameWish | RangeWish) -> Picture:
