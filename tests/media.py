@@ -42,6 +42,7 @@ class VideoOptions:
         rotation: Counter-clockwise turn (0, 90, 180, 270) that the stored picture needs to be
             upright; written as the track's display matrix. Only for .mp4 and .mov.
         sound: Whether to add a silent AAC (Matroska, MP4) or MP3 (AVI) track.
+        hdr: "pq" or "hlg" tags the file as such in BT.2020; what is drawn are its signals.
         colorspace: Colour matrix tag and conversion: "bt709", "bt601" or "" for an untagged file.
         first_number: Number drawn into the first frame.
         encoder: Further options for the encoder.
@@ -58,6 +59,7 @@ class VideoOptions:
     b_frames: int = 0
     rotation: int = 0
     sound: bool = False
+    hdr: str = ""
     colorspace: str = ""
     first_number: int = 0
     encoder: dict[str, str] = field(default_factory=dict)
@@ -96,6 +98,10 @@ def make_video(path: Path, options: VideoOptions | None = None, **changes: objec
         stream.options = _encoder_options(options)
         tag = {"bt709": 1, "bt601": 6, "": 2}[options.colorspace]
         stream.codec_context.colorspace = tag
+        if options.hdr:
+            context = stream.codec_context
+            context.colorspace, context.color_primaries = 9, 9
+            context.color_trc = {"pq": 16, "hlg": 18}[options.hdr]
         sound = (
             container.add_stream("mp3" if path.suffix == ".avi" else "aac", rate=44_100)
             if options.sound
@@ -192,7 +198,7 @@ def _encoder_options(options: VideoOptions) -> dict[str, str]:
 
 def _encodable(stored_HWC: np.ndarray, options: VideoOptions) -> av.VideoFrame:
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored_HWC), format="rgb24")
-    matrix = "ITU709" if options.colorspace == "bt709" else "ITU601"
+    matrix = "BT2020" if options.hdr else "ITU709" if options.colorspace == "bt709" else "ITU601"
     full = options.pixel_format.startswith("yuvj")
     frame = frame.reformat(
         format=options.pixel_format, dst_colorspace=matrix, dst_color_range="JPEG" if full else "MPEG"

@@ -2,6 +2,7 @@
 
 from trainer.data.tensor_cache import cache_key
 from trainer.protocol.job import ClipSpec
+from trainer.protocol.tone_map import TONE_MAP_FORMAT
 
 LATENTS_FORMAT = 1
 """Raise it when the same frames would be encoded, cropped or stored otherwise than before."""
@@ -20,6 +21,7 @@ def latents_key(clip: ClipSpec, window_index: int, size_index: int, vae_fingerpr
     return cache_key(
         "latents",
         LATENTS_FORMAT,
+        tone_map=TONE_MAP_FORMAT,
         source=clip.source,
         source_bytes=clip.source_bytes,
         source_modified_ns=clip.source_modified_ns,

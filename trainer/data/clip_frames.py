@@ -19,11 +19,18 @@ import av.error
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from trainer.data.pictures import Picture, cover_frame, exif_orientation, resize_crop, upright_rgb
+from trainer.data.pictures import (
+    Colours,
+    Picture,
+    cover_frame,
+    exif_orientation,
+    new_colours,
+    resize_crop,
+    upright_rgb,
+)
 from trainer.errors import TrainerError
 from trainer.protocol.job import ClipSpec, TrainedSize
 
@@ -153,12 +160,12 @@ class _Video(NamedTuple):
 
     container: InputContainer
     stream: VideoStream
-    reformatter: VideoReformatter
+    colours: Colours
     is_still: bool
     orientation: int
 
     def rgb(self, frame: av.VideoFrame) -> Picture:
-        return upright_rgb(frame, self.reformatter, self.orientation)
+        return upright_rgb(frame, self.colours, self.orientation)
 
     def seconds(self, stamps: int) -> float:
         return float(stamps * (self.stream.time_base or Fraction(1)))
@@ -176,7 +183,7 @@ def _opened(path: Path) -> Generator[_Video]:
             name = container.format.name
             is_still = name.endswith("_pipe") or name == "image2"
             orientation = exif_orientation(path) if is_still else 0
-            yield _Video(container, stream, VideoReformatter(), is_still, orientation)
+            yield _Video(container, stream, new_colours(), is_still, orientation)
     except av.error.FileNotFoundError as error:
         raise UnreadableClipError(path, "it is not there", _MISSING_HINT) from error
     except av.error.InvalidDataError as error:

@@ -10,7 +10,7 @@ at inference. Pillow comes with diffusers.
 
 import io
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import av
 import numpy as np
@@ -18,7 +18,9 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, UnidentifiedImageError
 
+from trainer.data.tone_mapping import ToneMapper
 from trainer.protocol.job import CropBox
+from trainer.protocol.tone_map import is_hdr
 
 Picture = NDArray[np.uint8]
 
@@ -38,12 +40,24 @@ _EXIF_TURNS = {
 }
 
 
-def upright_rgb(frame: av.VideoFrame, reformatter: VideoReformatter, orientation: int = 0) -> Picture:
-    """The frame as an upright picture of 8-bit full-range RGB.
+class Colours(NamedTuple):
+    """What turns frames into pictures; kept by the caller from frame to frame, so that its tables are built once."""
+
+    reformatter: VideoReformatter
+    tone_mapper: ToneMapper
+
+
+def new_colours() -> Colours:
+    """For one video."""
+    return Colours(VideoReformatter(), ToneMapper())
+
+
+def upright_rgb(frame: av.VideoFrame, colours: Colours, orientation: int = 0) -> Picture:
+    """The frame as an upright picture of 8-bit full-range RGB in BT.709; HDR is tone-mapped.
 
     Args:
         frame: Decoded frame of any pixel format; 10 and 12 bits become 8.
-        reformatter: Kept by the caller from frame to frame, so that its tables are built once.
+        colours: From `new_colours`.
         orientation: EXIF orientation (1 to 8) of a still image; 0 takes the frame's display matrix.
 
     Returns:
@@ -52,6 +66,12 @@ def upright_rgb(frame: av.VideoFrame, reformatter: VideoReformatter, orientation
     Raises:
         av.error.FFmpegError: the frame's colours cannot be converted.
     """
+    reformatter, tone_mapper = colours
+    if is_hdr(int(frame.color_trc)):
+        converted = reformatter.reformat(
+            tone_mapper.mapped(frame, _CONVERSION), format="rgb24", interpolation=_CONVERSION, threads=1
+        )
+        return _upright(cast("Picture", converted.to_ndarray()), frame, orientation)
     # A file without a tag: players take BT.709 for high definition and BT.601 below.
     untagged_hd = frame.colorspace == _UNSPECIFIED_COLORSPACE and (frame.width >= 1280 or frame.height > 576)
     converted = reformatter.reformat(
@@ -62,7 +82,10 @@ def upright_rgb(frame: av.VideoFrame, reformatter: VideoReformatter, orientation
         interpolation=_CONVERSION,
         threads=1,
     )
-    stored_HWC = cast("Picture", converted.to_ndarray())
+    return _upright(cast("Picture", converted.to_ndarray()), frame, orientation)
+
+
+def _upright(stored_HWC: Picture, frame: av.VideoFrame, orientation: int) -> Picture:
     turns = _EXIF_TURNS[orientation] if orientation else _turns_of(frame)
     return np.ascontiguousarray(_turned(stored_HWC, turns))
 

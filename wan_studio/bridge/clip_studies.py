@@ -70,8 +70,16 @@ class ClipStudies(QObject):
 
         def work(on_progress: Callable[[int, int], object], is_cancelled: Callable[[], bool]) -> Any:
             from wan_studio.services.clip_analysis import AnalysisCache
+            from wan_studio.services.study_process import StudyError, run_study
 
-            return AnalysisCache(self._folder / "motion").analysis(source, on_progress, is_cancelled)
+            folder = self._folder / "motion"
+            known = AnalysisCache(folder).existing(source)
+            if known is None:
+                run_study("motion", source, folder, on_progress, is_cancelled)
+                known = AnalysisCache(folder).existing(source)
+            if known is None:
+                raise StudyError(source, f"What {source.name} holds cannot be kept in {folder}.")
+            return known
 
         def on_done(found: "ClipAnalysis") -> None:
             self._analyses[source] = found
@@ -86,11 +94,15 @@ class ClipStudies(QObject):
 
         def work(on_progress: Callable[[int, int], object], is_cancelled: Callable[[], bool]) -> Any:
             from wan_studio.services.proxy_maker import ProxyMaker
+            from wan_studio.services.study_process import run_study
 
-            maker = ProxyMaker(self._folder / "proxies")
-            if only_existing:
-                return maker.existing(source)
-            return maker.make(source, on_progress, is_cancelled)
+            folder = self._folder / "proxies"
+            maker = ProxyMaker(folder)
+            known = maker.existing(source)
+            if known is None and not only_existing:
+                run_study("proxy", source, folder, on_progress, is_cancelled)
+                known = maker.existing(source)
+            return known
 
         def on_done(proxy: SourceVideo | None) -> None:
             if proxy is not None:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from PySide6.QtCore import QElapsedTimer, QObject, QTimer, Signal
 
 FASTEST = 8
+SLOW = 0.25
+"""Of real speed: slow motion."""
 _TICK_MILLISECONDS = 12
 
 
@@ -15,12 +17,12 @@ class Playback(QObject):
 
     Signals:
         position_changed: Another position is on screen. arg: int
-        speed_changed: It plays, stops or shuttles; 0 is standing still. arg: int
+        speed_changed: It plays, stops or shuttles; 0 is standing still. arg: float
         looping_changed: Whether it begins again at the end. arg: bool
     """
 
     position_changed = Signal(int)
-    speed_changed = Signal(int)
+    speed_changed = Signal(float)
     looping_changed = Signal(bool)
 
     def __init__(self, parent: QObject | None = None) -> None:
@@ -30,7 +32,7 @@ class Playback(QObject):
         self._loop = (0, 1)
         self._is_looping = True
         self._position = 0
-        self._speed = 0
+        self._speed = 0.0
         self._seconds = 0.0
         self._clock = QElapsedTimer()
         self._timer = QTimer(self)
@@ -43,7 +45,7 @@ class Playback(QObject):
         return self._position
 
     @property
-    def speed(self) -> int:
+    def speed(self) -> float:
         """Times real speed; negative is backward, 0 is still."""
         return self._speed
 
@@ -96,7 +98,7 @@ class Playback(QObject):
             self._position = position
             self.position_changed.emit(position)
 
-    def play(self, speed: int = 1) -> None:
+    def play(self, speed: float = 1.0) -> None:
         """Play at a speed, from where it stands; from the loop's edge when it stands outside."""
         first, end = self._loop
         at_end = self._position >= end - 1 if speed > 0 else self._position <= first
@@ -121,8 +123,12 @@ class Playback(QObject):
 
     def shuttle(self, direction: int) -> None:
         """J and L: each press in one direction doubles the speed up to eight times."""
-        speed = self._speed * 2 if self._speed * direction > 0 else direction
+        speed = self._speed * 2 if self._speed * direction >= 1 else direction
         self.play(max(-FASTEST, min(FASTEST, speed)))
+
+    def play_slowly(self, direction: int) -> None:
+        """K with J or L: slow motion."""
+        self.play(SLOW * direction)
 
     def step(self, positions: int) -> None:
         """Stop, and go some positions on or back."""
@@ -157,7 +163,7 @@ class Playback(QObject):
                 high = middle - 1
         return low
 
-    def _set_speed(self, speed: int) -> None:
+    def _set_speed(self, speed: float) -> None:
         if speed != self._speed:
             self._speed = speed
             self.speed_changed.emit(speed)

@@ -108,7 +108,9 @@ def clip_problems(project: Project, clip: ProjectClip, facts: ClipFacts) -> tupl
         found += _length_problems(project, clip, facts.source)
         if facts.source.is_hdr:
             found.append(
-                Problem(Level.WARNING, "HDR", "The picture is HDR: its colours train paler than they look.")
+                Problem(
+                    Level.NOTE, "HDR", "The picture is HDR: it is tone-mapped, and trains as Trim shows it."
+                )
             )
     if facts.caption_problem:
         found.append(Problem(Level.WARNING, "Caption unreadable", facts.caption_problem))

@@ -111,8 +111,8 @@ FINDINGS: tuple[FindingKind, ...] = (
         "Reject them",
     ),
     FindingKind(
-        *("hdr", "HDR", Level.WARNING, "Their colours train paler than they look."),
-        *("reject", "Reject them"),
+        *("hdr", "HDR", Level.NOTE, "They are tone-mapped, and train as Trim shows them."),
+        *("trim", "Open Trim"),
     ),
     FindingKind(
         *("untrimmed", "untrimmed", Level.NOTE, "Only a part of them trains, and nobody chose which."),

@@ -28,8 +28,10 @@ def cuts_of(source: SourceVideo, motion: ClipMotion, threshold: float = CUT_SCOR
     cuts: list[int] = []
     previous = 0.0
     for frame, score in enumerate(motion.cut_scores[: source.frame_count]):
+        if not frame or score < threshold:
+            continue
         seconds = source.seconds_at(frame)
-        if frame and score >= threshold and seconds - previous >= _SHORTEST_SCENE_SECONDS:
+        if seconds - previous >= _SHORTEST_SCENE_SECONDS:
             cuts.append(frame)
             previous = seconds
     return tuple(cuts)

@@ -22,6 +22,7 @@ from wan_studio.services.media_probe import (
     pts_of,
 )
 from wan_studio.services.motion_curve import MotionMeter
+from wan_studio.services.picture_identity import picture_identity
 from wan_studio.services.progress import Progress, untold
 from wan_studio.services.scene_detection import SceneDetector
 
@@ -68,6 +69,14 @@ class AnalysisCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def existing(self, source: SourceVideo) -> ClipAnalysis | None:
+        """The analysis, if it was made before."""
+        try:
+            kept = msgspec.msgpack.decode(self._path(source).read_bytes(), type=_Kept)
+            return _unpacked(kept, source)
+        except (OSError, ValueError):
+            return None
+
     def analysis(
         self,
         source: SourceVideo,
@@ -81,10 +90,10 @@ class AnalysisCache:
             AnalysisCancelledError: it was cancelled.
         """
         path = self._path(source)
-        try:
-            return _unpacked(msgspec.msgpack.decode(path.read_bytes(), type=_Kept), source)
-        except (OSError, ValueError):
-            found = analyse(source, on_progress, is_cancelled)
+        known = self.existing(source)
+        if known is not None:
+            return known
+        found = analyse(source, on_progress, is_cancelled)
         kept = _Kept(
             found.motion.curve,
             found.motion.cut_scores,
@@ -101,7 +110,7 @@ class AnalysisCache:
         return found
 
     def _path(self, source: SourceVideo) -> Path:
-        identity = f"2\0{source.path}\0{source.size_bytes}\0{source.modified_ns}"
+        identity = f"2\0{picture_identity(source)}"
         digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
         return self._folder / f"{digest[:32]}.motion"
 

@@ -89,8 +89,7 @@ def _probed(clip: ProjectClip) -> SourceVideo | UnreadableVideoError:
 def _remarks(project: Project, probed: ProbedClips, captions: dict[str, str]) -> list[str]:
     """What does not stop the training but changes what is learnt."""
     remarks = [
-        f"{source.name} is HDR: it trains without tone mapping, so its colours will be pale. "
-        "Convert it to SDR for true colours."
+        f"{source.name} is HDR: it trains tone-mapped, as the Trim page shows it."
         for source in probed.sources.values()
         if source.is_hdr
     ]

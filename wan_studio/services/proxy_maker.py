@@ -5,6 +5,7 @@ What trains is always read from the source.
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +19,7 @@ from wan_studio.domain.clip import SourceVideo
 from wan_studio.errors import AppError
 from wan_studio.services.frame_reader import FrameReader
 from wan_studio.services.media_probe import MEDIA_ERRORS, probe
+from wan_studio.services.picture_identity import picture_identity
 from wan_studio.services.progress import Progress, untold
 
 PROXY_HEIGHT = 480
@@ -27,6 +29,7 @@ FOLDER_BYTES = 4 * 1024**3
 _QUALITY = "5"
 """Of MJPEG, 2 (best) to 31."""
 _TICKS = 1000
+_LEFTOVER_SECONDS = 3600
 _READER_BYTES = 8 * 1024 * 1024
 
 
@@ -96,19 +99,23 @@ class ProxyMaker:
             temporary.unlink(missing_ok=True)
 
     def _path(self, source: SourceVideo) -> Path:
-        identity = f"1\0{PROXY_HEIGHT}\0{source.path}\0{source.size_bytes}\0{source.modified_ns}"
+        identity = f"1\0{PROXY_HEIGHT}\0{picture_identity(source)}"
         digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
         return self._folder / f"{digest[:32]}.mp4"
 
     def _delete_oldest(self) -> None:
         files = [(path.stat(), path) for path in self._folder.glob("*.mp4")]
         held = sum(status.st_size for status, _ in files)
+        for status, path in files:
+            # Its maker was ended in the middle.
+            if path.name.startswith(".") and time.time() - status.st_mtime > _LEFTOVER_SECONDS:
+                path.unlink(missing_ok=True)
         for status, path in sorted(files, key=lambda file: file[0].st_mtime):
             if held <= FOLDER_BYTES:
                 return
             # On Windows an open one cannot be deleted; it is the next time.
             with contextlib.suppress(OSError):
-                path.unlink()
+                path.unlink(missing_ok=True)
                 held -= status.st_size
 
 

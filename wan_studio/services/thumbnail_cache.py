@@ -12,6 +12,7 @@ from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.clip_look import STRIP_FRAMES
 from wan_studio.errors import AppError
 from wan_studio.services.frame_reader import FrameReader
+from wan_studio.services.picture_identity import picture_identity
 
 POSTER_HEIGHT = 180
 _WIDEST = 4 * POSTER_HEIGHT
@@ -80,7 +81,7 @@ class ThumbnailCache:
         return path
 
     def _path(self, source: SourceVideo, kind: str = "") -> Path:
-        identity = f"{kind}1\0{source.path}\0{source.size_bytes}\0{source.modified_ns}"
+        identity = f"{kind}1\0{picture_identity(source)}"
         return (
             self._folder
             / f"{hashlib.sha256(identity.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.jpg"

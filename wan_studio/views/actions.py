@@ -23,6 +23,8 @@ class ActionSpec:
         keys: Shortcuts, the first one is shown. Single letters act only outside of text fields.
         steps: Pages on which it works; empty for all.
         needs_project: Whether a project must be open.
+        repeats: Whether a key that is held does it again and again.
+        held: Keys that do it while both are held; the page hears them itself.
     """
 
     name: str
@@ -31,6 +33,8 @@ class ActionSpec:
     keys: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
     needs_project: bool = False
+    repeats: bool = True
+    held: tuple[str, ...] = ()
 
 
 _TRIM = (Step.TRIM,)
@@ -82,10 +86,12 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec("clip.table", "Grid or table", "View", ("Ctrl+Shift+L",), (Step.CLIPS,)),
     ActionSpec("clip.keep_best", "Reject duplicates, keep the best", "Clip", (), (Step.CLIPS,)),
     ActionSpec("clip.relink", "Find missing clips…", "Clip", (), (Step.CLIPS,)),
-    ActionSpec("play.toggle", "Play or pause", "Clip", ("Space",), _PLAYERS),
-    ActionSpec("play.stop", "Stop", "Clip", ("K",), _PLAYERS),
-    ActionSpec("play.back", "Play backward, faster each time", "Clip", ("J",), _PLAYERS),
-    ActionSpec("play.forward", "Play forward, faster each time", "Clip", ("L",), _PLAYERS),
+    ActionSpec("play.toggle", "Play or pause", "Clip", ("Space",), _PLAYERS, repeats=False),
+    ActionSpec("play.stop", "Stop", "Clip", ("K",), _PLAYERS, repeats=False),
+    ActionSpec("play.back", "Play backward, faster each time", "Clip", ("J",), _PLAYERS, repeats=False),
+    ActionSpec("play.forward", "Play forward, faster each time", "Clip", ("L",), _PLAYERS, repeats=False),
+    ActionSpec("play.slow_back", "Slow motion back; tap: one frame", "Clip", (), _PLAYERS, held=("K", "J")),
+    ActionSpec("play.slow_on", "Slow motion on; tap: one frame", "Clip", (), _PLAYERS, held=("K", "L")),
     ActionSpec("play.step_back", "One frame back", "Clip", ("Left", ","), _PLAYERS),
     ActionSpec("play.step_on", "One frame on", "Clip", ("Right", "."), _PLAYERS),
     ActionSpec("play.jump_back", "Ten frames back", "Clip", ("Shift+Left",), _PLAYERS),
@@ -143,6 +149,7 @@ class ActionTable:
         for spec in ACTIONS:
             action = QAction(spec.text, window)
             action.setShortcuts([QKeySequence(key) for key in spec.keys])
+            action.setAutoRepeat(spec.repeats)
             action.setShortcutContext(Qt.ShortcutContext.WindowShortcut)
             action.triggered.connect(lambda _=False, name=spec.name: self._on_triggered(name))
             self._actions[spec.name] = action

@@ -8,6 +8,9 @@ from wan_studio.views.actions import ACTIONS, ActionSpec
 from wan_studio.views.theme import GRID, tones
 from wan_studio.views.widgets import label, row, scrolled, tool_button
 
+_WIDE = 16
+"""So many letters of keys would push the columns beyond a small window."""
+
 
 class ShortcutOverlay(QWidget):
     """Covers its parent until a key or a click closes it."""
@@ -54,7 +57,7 @@ class ShortcutOverlay(QWidget):
 
 
 def _columns() -> list[list[tuple[str, list[ActionSpec]]]]:
-    keyed = [spec for spec in ACTIONS if spec.keys]
+    keyed = [spec for spec in ACTIONS if spec.keys or spec.held]
     player = [spec for spec in keyed if spec.name.startswith("play.")]
     trim = [spec for spec in keyed if spec.name.startswith("trim.")]
     clips = [spec for spec in keyed if spec.name.startswith(("clip.", "caption."))]
@@ -76,12 +79,18 @@ def _group(title: str, specs: list[ActionSpec]) -> QFrame:
     grid.setVerticalSpacing(GRID // 2)
     grid.addWidget(label(title, "section"), 0, 0, 1, 2)
     for number, spec in enumerate(specs, 1):
-        keys = ", ".join(
-            QKeySequence(key).toString(QKeySequence.SequenceFormat.NativeText) for key in spec.keys[:2]
-        )
-        key_label = label(keys, "accent")
+        key_label = label(_keys_of(spec), "accent")
         key_label.setAlignment(Qt.AlignmentFlag.AlignRight)
         grid.addWidget(label(spec.text), number, 0)
         grid.addWidget(key_label, number, 1)
     grid.setColumnStretch(0, 1)
     return frame
+
+
+def _keys_of(spec: ActionSpec) -> str:
+    """Its keys; the second one where there is room for it."""
+    if spec.held:
+        return " + ".join(spec.held)
+    keys = [QKeySequence(key).toString(QKeySequence.SequenceFormat.NativeText) for key in spec.keys]
+    both = ", ".join(keys[:2])
+    return both if len(both) < _WIDE else keys[0]

@@ -311,6 +311,7 @@ def _style_sheet(c: Tones) -> str:
     QPushButton[role="link"] {{ background: transparent; border: none; color: {c.accent}; padding: 2px 4px;
         text-align: left; }}
     QPushButton[role="link"]:hover {{ text-decoration: underline; }}
+    QPushButton[role="link"]:disabled {{ color: {c.muted}; text-decoration: none; }}
     QPushButton[role="link"]:focus {{ border: 1px solid {c.accent}; padding: 1px 3px; border-radius: 4px; }}
     QPushButton[chip="true"] {{ padding: 3px 10px; border-radius: 13px; min-height: 18px; }}
     QPushButton[chip="true"]:focus {{ padding: 2px 9px; }}

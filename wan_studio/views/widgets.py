@@ -1,12 +1,13 @@
 """Small parts that every page is made of: labels by role, buttons, cards, banners, empty states."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
 from PySide6.QtCore import QSize, Qt, QUrl, Signal
 from PySide6.QtGui import QDesktopServices, QFontMetrics, QResizeEvent
 from PySide6.QtWidgets import (
+    QAbstractButton,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -87,6 +88,17 @@ def tool_button(name: str, icon_name: str, on_click: Callable[[], object] | None
     if on_click is not None:
         made.clicked.connect(lambda: on_click())
     return made
+
+
+def disable_with_reason(buttons: Iterable[QAbstractButton], reason: str) -> None:
+    """Disable buttons, whose tooltips say why; enable them, with their own tooltips, when there is no reason."""
+    for made in buttons:
+        own = made.property("own_tip")
+        if own is None:
+            own = made.toolTip()
+            made.setProperty("own_tip", own)
+        made.setEnabled(not reason)
+        made.setToolTip(reason or own)
 
 
 def column(*parts: QWidget | QLayout, gap: int = GRID, margins: int = 0) -> QVBoxLayout:

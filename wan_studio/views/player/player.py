@@ -7,8 +7,7 @@ from PySide6.QtGui import QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QR
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from trainer.protocol.job import TrainedSize
-from wan_studio.bridge.frame_requests import FrameRequest, FrameRequester
-from wan_studio.bridge.frame_window import FrameWindow, WindowWish, fitting_size
+from wan_studio.bridge.frame_decoder import FrameDecoder, FrameRequest, WindowWish, fitting_size
 from wan_studio.bridge.playback import Playback
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.views.theme import tone, tones
@@ -62,20 +61,26 @@ class FrameSurface(QWidget):
         self._image = QImage()
         self._message = ""
         self._is_pixelated = False
+        self._note = ""
 
     @property
     def image(self) -> QImage:
         """What is shown now."""
         return self._image
 
-    def show_image(self, image: QImage, *, pixelated: bool = False) -> None:
-        """Show a picture; `pixelated` enlarges small ones with hard edges: as they are."""
-        self._image, self._message, self._is_pixelated = image, "", pixelated
+    @property
+    def note(self) -> str:
+        """What is said in the picture's corner."""
+        return self._note
+
+    def show_image(self, image: QImage, *, pixelated: bool = False, note: str = "") -> None:
+        """Show a picture, with a note in its corner; `pixelated` enlarges small ones with hard edges: as they are."""
+        self._image, self._message, self._is_pixelated, self._note = image, "", pixelated, note
         self.update()
 
     def show_message(self, message: str) -> None:
         """Show a sentence instead of a picture."""
-        self._image, self._message = QImage(), message
+        self._image, self._message, self._note = QImage(), message, ""
         self.update()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
@@ -96,8 +101,12 @@ class FrameSurface(QWidget):
         painter.setBrush(QColor(tones().video))
         painter.drawRoundedRect(self.rect(), 8, 8)
         if not self._image.isNull():
-            painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not self._is_pixelated)
-            painter.drawImage(self.image_box, self._image)
+            box = self.image_box
+            is_hard = self._is_pixelated and box.width() >= self._image.width()
+            painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not is_hard)
+            painter.drawImage(box, self._image)
+            if self._note:
+                self._draw_note(painter, box)
         elif self._message:
             painter.setPen(QColor("#c8ced6"))
             flags = Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap
@@ -106,6 +115,16 @@ class FrameSurface(QWidget):
             painter.setBrush(Qt.BrushStyle.NoBrush)
             painter.setPen(tone("accent"))
             painter.drawRoundedRect(self.rect().adjusted(0, 0, -1, -1), 8, 8)
+
+    def _draw_note(self, painter: QPainter, box: QRect) -> None:
+        width = painter.fontMetrics().horizontalAdvance(self._note) + 16
+        height = painter.fontMetrics().height() + 6
+        place = QRect(box.left() + 8, box.bottom() - height - 8, width, height)
+        painter.setBrush(QColor(0, 0, 0, 170))
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.drawRoundedRect(place, 4, 4)
+        painter.setPen(QColor("#ffffff"))
+        painter.drawText(place, Qt.AlignmentFlag.AlignCenter, self._note)
 
     @property
     def image_box(self) -> QRect:
@@ -138,20 +157,21 @@ class Player(QWidget):
         self.surface = FrameSurface()
         self.surface.setParent(self)
         self.playback = Playback(self)
-        self._requester = FrameRequester(self)
-        self._window = FrameWindow(self)
+        self._decoder = FrameDecoder(self)
         self._strip: Strip | None = None
         self._range: tuple[int, int] | None = None
         self._is_from_window = False
+        self._exact_frame = -1
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
         self._settled.setInterval(_SETTLED_MILLISECONDS)
         self._settled.timeout.connect(self._fill_window)
-        self._window.filled.connect(self.window_filled)
-        self._requester.found_slow.connect(self.found_slow)
-        self._requester.draft_ready.connect(self._on_frame_ready)
-        self._requester.frame_ready.connect(self._on_frame_ready)
-        self._requester.frame_failed.connect(self._on_frame_failed)
+        self._decoder.filled.connect(self.window_filled)
+        self._decoder.found_slow.connect(self.found_slow)
+        self._decoder.near_ready.connect(self._on_near_ready)
+        self._decoder.draft_ready.connect(self._on_frame_ready)
+        self._decoder.frame_ready.connect(self._on_frame_ready)
+        self._decoder.frame_failed.connect(self._on_frame_failed)
         self.playback.position_changed.connect(self._on_position_changed)
         self.surface.clicked.connect(self._on_clicked)
         self.surface.resized.connect(self._on_resized)
@@ -166,16 +186,26 @@ class Player(QWidget):
         """The source frame of the position on screen."""
         return self._strip.frames[self.playback.position] if self._strip else 0
 
-    def show_strip(self, strip: Strip | None, position: int = 0, message: str = "") -> None:
-        """Show another sequence, or a message instead of one."""
+    def show_strip(
+        self,
+        strip: Strip | None,
+        position: int = 0,
+        message: str = "",
+        keep: tuple[int, int] | None = None,
+    ) -> None:
+        """Show another sequence, or a message instead of one; `keep` as in `keep_range`, and at once."""
         if strip is None or self._strip is None or strip.source != self._strip.source:
             self.surface.show_message(message)
+            self._exact_frame = -1
         self._strip = strip
-        self._range = None
+        self._range = keep
+        self._settled.stop()
         if strip is None:
-            self._window.show(None)
+            self._decoder.keep(None)
             self.playback.set_sequence((0.0,), 0.0)
             return
+        # First: the frame that is shown next lies in the range, and is reached only once.
+        self._fill_window()
         self.playback.set_sequence(strip.starts, strip.end_seconds, position)
         self.request_frame()
 
@@ -188,38 +218,37 @@ class Player(QWidget):
     def kept_picture(self, frame: int) -> QImage | None:
         """The picture of a source frame as it is played, if it is in memory."""
         strip = self._strip
-        return None if strip is None else self._window.picture(strip.source, frame, strip.trained_size)
+        return None if strip is None else self._decoder.picture(strip.source, frame, strip.trained_size)
 
     def use_proxy(self, source: SourceVideo, proxy: SourceVideo) -> None:
         """Scrub this source on a small copy with the same frames."""
-        self._requester.use_proxy(source, proxy)
+        self._decoder.use_proxy(source, proxy)
 
     def request_frame(self) -> None:
         """Show the picture of the position on screen, or ask for it."""
         strip = self._strip
         if strip is None or not self.isVisible():
             return
-        frame, room = self.source_frame, self._room()
-        kept = self._window.picture(strip.source, frame, strip.trained_size)
+        frame, size = self.source_frame, fitting_size(strip.source, self._room())
+        kept = self._decoder.picture(strip.source, frame, strip.trained_size)
         self._is_from_window = kept is not None
         if kept is not None:
             self._show(frame, kept)
-            if strip.trained_size is not None or kept.width() + 2 >= fitting_size(strip.source, room).width():
+            if strip.trained_size is not None or kept.width() + 2 >= size.width():
                 return
-        self._requester.request(FrameRequest(strip.source, frame, strip.trained_size, room))
+        self._decoder.request(FrameRequest(strip.source, frame, strip.trained_size, size))
 
     def shut_down(self) -> None:
-        """End the decoder threads."""
+        """Let the decoder go."""
         self.playback.stop()
         self._settled.stop()
-        self._requester.stop()
-        self._window.stop()
+        self._decoder.stop()
 
     def release(self) -> None:
         """Forget the kept pictures: the page is not looked at."""
         self._range = None
         self._settled.stop()
-        self._window.show(None)
+        self._decoder.keep(None)
 
     def _room(self) -> QSize:
         ratio = self.devicePixelRatioF()
@@ -238,7 +267,7 @@ class Player(QWidget):
         around = (*strip.frames[before:first], *strip.frames[end:], *strip.frames[:before])
         frames = dict.fromkeys((*needed, *around))
         count = len(dict.fromkeys(needed))
-        self._window.show(WindowWish(strip.source, tuple(frames), count, strip.trained_size, self._room()))
+        self._decoder.keep(WindowWish(strip.source, tuple(frames), count, strip.trained_size, self._room()))
 
     def _on_resized(self) -> None:
         if self._range is not None:
@@ -247,6 +276,7 @@ class Player(QWidget):
 
     def _show(self, frame: int, image: QImage) -> None:
         assert self._strip is not None
+        self._exact_frame = frame
         self.surface.show_image(image, pixelated=self._strip.trained_size is not None)
         self.frame_shown.emit(frame)
 
@@ -258,6 +288,7 @@ class Player(QWidget):
     def showEvent(self, event: object) -> None:
         """The picture was not asked for while the page was hidden."""
         del event
+        self._decoder.warm_up()
         if self._range is not None:
             self._settled.start()
         self.request_frame()
@@ -278,6 +309,21 @@ class Player(QWidget):
         # Under way when a kept picture of another frame was shown: it would jump back to the old one.
         if not self._is_from_window or wish.frame == self.source_frame:
             self._show(wish.frame, image)
+
+    def _on_near_ready(self, wish: FrameRequest, frame: int, image: QImage) -> None:
+        strip = self._strip
+        if strip is None or wish.source != strip.source or wish.trained_size != strip.trained_size:
+            return
+        if wish.frame == self.source_frame and not self._is_from_window and self._exact_frame != wish.frame:
+            self.surface.show_image(image, note=f"frame {frame}, until {wish.frame} is decoded")
+
+    def show_still(self, source: SourceVideo, frame: int, image: QImage) -> None:
+        """Show a picture of this frame that was kept from before, unless a newer one is there."""
+        strip = self._strip
+        if strip is None or strip.source != source or strip.trained_size is not None:
+            return
+        if self.source_frame == frame and self._exact_frame != frame:
+            self._show(frame, image)
 
     def _on_frame_failed(self, wish: FrameRequest, message: str) -> None:
         if self._strip is not None and wish.source == self._strip.source:

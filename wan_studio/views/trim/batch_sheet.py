@@ -1,14 +1,18 @@
 """What a batch would change, to look at and choose from before it is applied."""
 
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHeaderView, QProgressBar, QTreeWidget, QTreeWidgetItem, QWidget
 
 from wan_studio.bridge.batch_search import BatchKind
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.project import ProjectClip
-from wan_studio.services.batch_trim import ClipChange
 from wan_studio.views.theme import GRID
 from wan_studio.views.widgets import button, column, label, row
+
+if TYPE_CHECKING:
+    from wan_studio.services.batch_trim import ClipChange
 
 _TITLES: dict[BatchKind, str] = {
     "still ends": "Trim still heads and tails",
@@ -66,7 +70,7 @@ class BatchSheet(QWidget):
         )
 
     @property
-    def changes(self) -> list[ClipChange]:
+    def changes(self) -> "list[ClipChange]":
         """What was found."""
         return self._changes
 
@@ -86,7 +90,7 @@ class BatchSheet(QWidget):
         self._progress.setMaximum(max(count, 1))
         self._progress.setValue(done)
 
-    def show_changes(self, changes: list[ClipChange]) -> None:
+    def show_changes(self, changes: "list[ClipChange]") -> None:
         """Show what was found, all of it chosen."""
         self._progress.hide()
         self._changes = changes
@@ -121,7 +125,7 @@ class BatchSheet(QWidget):
         self.applied.emit(f"{_TITLES[self._kind]} of {_clips(len(chosen))}", chosen)
 
 
-def _words(kind: BatchKind, change: ClipChange) -> tuple[str, str, str]:
+def _words(kind: BatchKind, change: "ClipChange") -> tuple[str, str, str]:
     """Now, then, and what is left out."""
     source = change.source
     if kind == "black bars":

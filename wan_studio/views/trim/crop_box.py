@@ -7,7 +7,7 @@ from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPainterPath
 from PySide6.QtWidgets import QWidget
 
 from trainer.protocol.job import CropBox
-from wan_studio.bridge.frame_window import fitting_size
+from wan_studio.bridge.frame_decoder import fitting_size
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.crop_aspects import dragged_crop, largest_crop, moved_crop
 from wan_studio.views.player.player import FrameSurface

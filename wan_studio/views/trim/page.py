@@ -17,6 +17,7 @@ from wan_studio.views.theme import GRID
 from wan_studio.views.trim.batches import Batches
 from wan_studio.views.trim.cropping import Cropping
 from wan_studio.views.trim.edits import TrimEdits
+from wan_studio.views.trim.in_points import InPoints
 from wan_studio.views.trim.panel import TrimPanel
 from wan_studio.views.trim.ranges import Ranges
 from wan_studio.views.trim.shown_clip import flip_note, sample_of, size_of, valid_trim
@@ -39,6 +40,7 @@ class TrimPage(Page):
         self._source: SourceVideo | None = None
         self._trim = TrimRange(0, 1)
         self._edits = TrimEdits(bench)
+        self._unusable = ""
         self._build()
         bench.session.clip_selected.connect(self._on_clip_selected)
         bench.session.project_changed.connect(self._on_project_changed)
@@ -84,12 +86,14 @@ class TrimPage(Page):
         """Play no more, and give memory and processor back."""
         self._player.playback.stop()
         self._cropping.cancel()
+        self._in_points.stop()
         self._player.release()
         self._study.stop()
         self._batches.cancel()
 
     def shut_down(self) -> None:
         """End the decoders."""
+        self._in_points.stop()
         self._player.shut_down()
 
     def set_in(self) -> None:
@@ -149,6 +153,7 @@ class TrimPage(Page):
         self._panel = TrimPanel(self._model)
         self._cropping = Cropping(self.bench, self._stage, self._edits)
         self._study = ClipStudy(self.bench, self._stage)
+        self._in_points = InPoints(self.bench, self._stage)
         self._ranges = Ranges(self.session, self, self._stage, self._edits)
         self._batches = Batches(self.bench, self._edits, lambda: self._show_part(_BODY))
         body = QWidget()
@@ -171,7 +176,7 @@ class TrimPage(Page):
         self._connect()
 
     def _make_handlers(self) -> dict[str, Callable[[], object]]:
-        return {
+        of_the_clip: dict[str, Callable[[], object]] = {
             **self._stage.handlers(),
             "trim.set_in": self.set_in,
             "trim.set_out": self.set_out,
@@ -192,12 +197,15 @@ class TrimPage(Page):
             "trim.add_range": self._ranges.add,
             "trim.crop": self._cropping.toggle,
             "trim.copy": self._ranges.copy,
+            "trim.view": lambda: self.show_training_view(on=not self._stage.shows_training),
+            "trim.sheet": lambda: self.show_contact_sheet(on=not self._stage.shows_sheet),
+        }
+        return {
+            **{name: self._if_usable(handler) for name, handler in of_the_clip.items()},
             "trim.paste": lambda: self._ranges.paste(self._panel.selected_ids),
             "trim.still_ends": lambda: self.start_batch("still ends"),
             "trim.bars": lambda: self.start_batch("black bars"),
             "trim.stop_work": self._study.cancel_work,
-            "trim.view": lambda: self.show_training_view(on=not self._stage.shows_training),
-            "trim.sheet": lambda: self.show_contact_sheet(on=not self._stage.shows_sheet),
             "clip.reject": self._edits.toggle_rejected,
             "clip.next": lambda: self.session.select_neighbour(1),
             "clip.previous": lambda: self.session.select_neighbour(-1),
@@ -238,14 +246,33 @@ class TrimPage(Page):
         self._source = facts.source if facts is not None else None
         self._panel.show_name(clip.name if clip is not None else "", clip_id)
         if clip is None or self._source is None:
-            self._stage.show_nothing((facts.unreadable if facts is not None else "") or "Looking at the clip")
+            reason = (facts.unreadable if facts is not None else "") or "Looking at the clip"
+            self._stage.show_nothing(reason)
             self._panel.clear()
             self._study.show(None, TrimRange(0, 1))
+            self._set_usable(reason)
             return
+        self._set_usable("")
         self._trim = valid_trim(clip, self._source)
         self._renew_view(self._trim.start_frame, training=self._stage.shows_training)
+        self._in_points.show(self._source, self._trim.start_frame)
         self._cropping.show_clip(self._source, clip.crop)
         self._renew_readout()
+
+    def _set_usable(self, reason: str) -> None:
+        self._unusable = reason
+        self._panel.set_usable(reason)
+        self._stage.set_usable(reason)
+
+    def _if_usable(self, handler: Callable[[], object]) -> Callable[[], object]:
+        """What a key does; without a video it says why it does nothing."""
+
+        def run() -> object:
+            if self._source is None and self._unusable:
+                return self._stage.show_state(self._unusable)
+            return handler()
+
+        return run
 
     def _renew_view(self, frame: int, *, training: bool) -> None:
         """Show the whole source, or only the frames that train, standing near `frame`."""
@@ -305,6 +332,7 @@ class TrimPage(Page):
             return
         self._trim = TrimRange(max(0, start), min(end, source.frame_count))
         self._edits.set_trim(source, self._trim, what, merge_key)
+        self._in_points.show(source, self._trim.start_frame)
         self._renew_readout()
         self._stage.loop(self._trim)
 

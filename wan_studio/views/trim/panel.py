@@ -22,7 +22,16 @@ from wan_studio.models.clip_list_model import ClipListModel, ClipRole
 from wan_studio.views.actions import tip_with_key
 from wan_studio.views.clip_list import ClipListView, ClipRowDelegate
 from wan_studio.views.theme import GRID, numeric_font
-from wan_studio.views.widgets import ElidedLabel, Expander, button, column, label, row, set_role
+from wan_studio.views.widgets import (
+    ElidedLabel,
+    Expander,
+    button,
+    column,
+    disable_with_reason,
+    label,
+    row,
+    set_role,
+)
 from wan_studio.views.wording import time_code
 
 _WIDTH = 304
@@ -102,6 +111,10 @@ class TrimPanel(QFrame):
         self._points["Now"][0].setText(when)
         self._points["Now"][1].setText(which)
 
+    def set_usable(self, reason: str) -> None:
+        """Enable what changes the range, or say in the tooltips why it cannot be changed."""
+        disable_with_reason(self._range_buttons, reason)
+
     def clear(self) -> None:
         """There is nothing to say."""
         for when, which in self._points.values():
@@ -127,14 +140,12 @@ class TrimPanel(QFrame):
             f"{frames} frames at {MODEL_FRAMES_PER_SECOND} fps = "
             f"{frames / MODEL_FRAMES_PER_SECOND:.2f} s, speed {sample.speed:.2f}x"
         )
-        is_odd = sample.is_shortened or not _SLOWEST <= sample.speed <= _FASTEST or source.is_hdr
+        is_odd = sample.is_shortened or not _SLOWEST <= sample.speed <= _FASTEST
         notes = [f"Trains at {size.width} × {size.height}, {speed_in_words(sample.speed)}."]
         if sample.is_shortened:
             notes.append(f"The range is too short for {sample.wanted_frames} frames.")
         if source.is_hdr:
-            notes.append(
-                "The picture is HDR: its colours train paler than they look. Convert it to SDR first."
-            )
+            notes.append("The picture is HDR: it is tone-mapped, and trains as it looks here.")
         if flip_note:
             notes.append(flip_note)
         set_role(self._notes, "warn" if is_odd or flip_note else "muted")
@@ -171,6 +182,7 @@ class TrimPanel(QFrame):
             )
         ]
         whole = button("Use the whole clip", partial(self.action_wanted.emit, "trim.whole"), role="link")
+        self._range_buttons = [*made, whole]
         return column(row(*made, None), row(whole, None), gap=GRID // 2)
 
     def _build_modes(self) -> QVBoxLayout:

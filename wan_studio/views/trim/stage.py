@@ -17,7 +17,7 @@ from wan_studio.views.trim.crop_box import CropOverlay
 from wan_studio.views.trim.shown_clip import trained_strip
 from wan_studio.views.trim.timeline import Timeline
 from wan_studio.views.trim.tools import CropTools, TrimTools
-from wan_studio.views.widgets import ElidedLabel, button, row, tool_button
+from wan_studio.views.widgets import ElidedLabel, button, disable_with_reason, row, tool_button
 from wan_studio.views.wording import time_code
 
 
@@ -84,6 +84,12 @@ class TrimStage(QWidget):
             "trim.zoom_fit": self.timeline.zoom_to_fit,
         }
 
+    def set_usable(self, reason: str) -> None:
+        """Enable what works on the clip, or say in the tooltips why nothing does."""
+        self.tools.set_usable(reason)
+        self._transport.set_usable(reason)
+        disable_with_reason((self._source_button, self._training_button, self._sheet_button), reason)
+
     def show_nothing(self, message: str) -> None:
         """There is no video to look at."""
         self._source = None
@@ -95,7 +101,7 @@ class TrimStage(QWidget):
     def show_source(self, source: SourceVideo, trim: TrimRange, frame: int) -> None:
         """Every frame of the source, looping in the range."""
         self._show_view(training=False)
-        self._show_strip(source, whole_strip(source), frame)
+        self._show_strip(source, whole_strip(source), frame, (trim.start_frame, trim.end_frame))
         self.loop(trim)
 
     def show_trained(self, source: SourceVideo, sample: FrameSample, size: TrainedSize, frame: int) -> None:
@@ -103,8 +109,7 @@ class TrimStage(QWidget):
         self._show_view(training=True)
         strip = trained_strip(source, sample, size)
         position = next((at for at, chosen in enumerate(sample.frames) if chosen >= frame), 0)
-        self._show_strip(source, strip, position)
-        self.player.keep_range(0, len(sample.frames))
+        self._show_strip(source, strip, position, (0, len(sample.frames)))
         self.sheet.update()
 
     def show_sheet(self, *, on: bool) -> None:
@@ -164,10 +169,10 @@ class TrimStage(QWidget):
             self.show_sheet(on=False)
         self.overlay.setVisible(not training)
 
-    def _show_strip(self, source: SourceVideo, strip: Strip, position: int) -> None:
+    def _show_strip(self, source: SourceVideo, strip: Strip, position: int, keep: tuple[int, int]) -> None:
         self._source = source
         speed = self.player.playback.speed
-        self.player.show_strip(strip, position)
+        self.player.show_strip(strip, position, keep=keep)
         self._on_position_changed(self.player.playback.position)
         if speed:
             self.player.playback.play(speed)

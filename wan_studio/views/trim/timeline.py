@@ -1,6 +1,7 @@
 """The timeline under the player: zoomed, scrubbed, and its range dragged."""
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QPointF, QSize, Qt, Signal
 from PySide6.QtGui import QMouseEvent, QPainter, QPaintEvent, QWheelEvent
@@ -9,7 +10,6 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from wan_studio.domain.clip import SourceVideo, TrimRange
 from wan_studio.domain.clip_motion import cuts_of
 from wan_studio.domain.frame_sampling import FrameSample
-from wan_studio.services.clip_analysis import ClipAnalysis
 from wan_studio.views.trim.timeline_picture import (
     HEIGHT,
     MARGIN,
@@ -19,8 +19,12 @@ from wan_studio.views.trim.timeline_picture import (
     Scale,
     TimelineContent,
     image_of_strip,
+    motion_heights,
     paint_timeline,
 )
+
+if TYPE_CHECKING:
+    from wan_studio.services.clip_analysis import ClipAnalysis
 
 _GRAB = 10
 _ZOOM_STEP = 1.6
@@ -95,14 +99,15 @@ class Timeline(QWidget):
             )
         self.update()
 
-    def show_analysis(self, analysis: ClipAnalysis | None) -> None:
+    def show_analysis(self, analysis: "ClipAnalysis | None") -> None:
         """Show motion, cuts and filmstrip."""
         content = self._content
         if content.source is None or analysis is None:
-            content.motion, content.cuts, content.strip_frames = None, (), ()
+            content.motion, content.heights, content.cuts, content.strip_frames = None, None, (), ()
         elif content.motion is not analysis.motion:
             content.motion = analysis.motion
             content.cuts = cuts_of(content.source, analysis.motion)
+            content.heights = motion_heights(analysis.motion, content.cuts)
             content.strip, content.strip_frames = image_of_strip(analysis.strip), analysis.strip_frames
         self.update()
 

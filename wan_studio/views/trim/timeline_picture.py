@@ -1,8 +1,10 @@
 """How the timeline is drawn: ruler, filmstrip, motion, cuts, the range with its handles, the playhead."""
 
+import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QImage, QPainter, QPainterPath, QPen, QPolygonF
 
@@ -10,6 +12,11 @@ from wan_studio.domain.clip import SourceVideo, TrimRange
 from wan_studio.domain.clip_motion import ClipMotion
 from wan_studio.domain.frame_sampling import FrameSample
 from wan_studio.views.theme import numeric_font, tone, tones
+
+if TYPE_CHECKING:
+    # Its import takes a tenth of a second: whoever looks through a video has done it, on another thread.
+    import numpy as np
+    from numpy.typing import NDArray
 
 MARGIN = 12
 TRACK_TOP = 26
@@ -55,6 +62,7 @@ class TimelineContent:
     Attributes:
         others: Ranges of other clips of the same file.
         motion: Once the video was looked through.
+        heights: Of the motion at each frame, 0 to 1, as `motion_heights` gives them.
         cuts: First frames of new scenes.
         strip: Small pictures side by side, of `strip_frames`.
         suggestion: The range that the motion suggests.
@@ -67,6 +75,7 @@ class TimelineContent:
     frame: int = 0
     others: tuple[TrimRange, ...] = ()
     motion: ClipMotion | None = None
+    heights: Any = None
     cuts: tuple[int, ...] = ()
     strip: QImage = field(default_factory=QImage)
     strip_frames: tuple[int, ...] = ()
@@ -83,8 +92,10 @@ class TimelineContent:
         return max(self.starts[-1], 1e-6)
 
 
-def image_of_strip(strip: np.ndarray) -> QImage:
+def image_of_strip(strip: "NDArray[np.uint8]") -> QImage:
     """The filmstrip as a picture of its own."""
+    import numpy as np
+
     height, width = strip.shape[:2]
     if not width:
         return QImage()
@@ -125,7 +136,7 @@ def _paint_ruler(painter: QPainter, content: TimelineContent, scale: Scale) -> N
     step = next((one for one in _RULER_STEPS if scale.length / one <= room), 600)
     painter.setFont(numeric_font(9))
     painter.setPen(tone("muted"))
-    at = max(0.0, float(np.ceil((scale.start - 1e-6) / step)) * step)
+    at = max(0.0, math.ceil((scale.start - 1e-6) / step) * step)
     end = min(scale.start + scale.length, content.duration)
     while at <= end + 1e-6:
         x = scale.x_of(at)
@@ -142,30 +153,58 @@ def _paint_strip(painter: QPainter, content: TimelineContent, scale: Scale, trac
         return
     width = content.strip.width() // len(frames)
     shown_width = width * track.height() / content.strip.height()
-    times = np.array([content.seconds_at(frame) for frame in frames])
+    times = [content.seconds_at(frame) for frame in frames]
     end = min(track.right(), scale.x_of(content.duration))
     # From the video's start, not the window's: pictures stay where they are when the window moves.
     x = scale.x_of(0)
     x += max(0, int((track.left() - x) / shown_width)) * shown_width
     while x < end:
-        at = int(np.abs(times - scale.seconds_at(x + shown_width / 2)).argmin())
+        at = _nearest(times, scale.seconds_at(x + shown_width / 2))
         shown = min(shown_width, end - x)
         part = QRectF(at * width, 0, width * shown / shown_width, content.strip.height())
         painter.drawImage(QRectF(x, track.top(), shown, track.height()), content.strip, part)
         x += shown_width
 
 
+def _nearest(times: list[float], seconds: float) -> int:
+    after = bisect_left(times, seconds)
+    around = [at for at in (after - 1, after) if 0 <= at < len(times)]
+    return min(around, key=lambda at: abs(times[at] - seconds))
+
+
+def motion_heights(motion: ClipMotion, cuts: tuple[int, ...]) -> "NDArray[np.float64]":
+    """The curve as heights from 0 to 1, its strongest fiftieth at 1; changes at cuts are no motion."""
+    import numpy as np
+
+    curve = np.array(motion.curve)
+    curve[list(cuts)] = 0.0
+    return np.minimum(curve / max(float(np.percentile(curve, 98)), 0.5), 1.0)
+
+
+def _highest_by_pixel(content: TimelineContent, scale: Scale) -> list[tuple[float, float]]:
+    """Of the frames in view, the greatest height at each pixel: an hour has no more points than a second."""
+    import numpy as np
+
+    first = max(1, bisect_left(content.starts, scale.start) - 1)
+    end = min(len(content.starts) - 1, bisect_right(content.starts, scale.start + scale.length) + 1)
+    heights = content.heights[first:end]
+    if not len(heights):
+        return []
+    if len(heights) <= scale.width:
+        places = [scale.x_of(second) for second in content.starts[first:end]]
+        return list(zip(places, heights.tolist(), strict=True))
+    x = np.floor(scale.x_of(np.array(content.starts[first:end])))  # type: ignore[arg-type]
+    begins = np.flatnonzero(np.diff(x, prepend=x[0] - 1))
+    return list(zip(x[begins].tolist(), np.maximum.reduceat(heights, begins).tolist(), strict=True))
+
+
 def _paint_motion(painter: QPainter, content: TimelineContent, scale: Scale, box: QRectF) -> None:
     """The curve, its strongest tenth filling the height; changes at cuts are no motion."""
-    if content.motion is None or len(content.starts) < 3:
+    if content.heights is None or len(content.starts) < 3:
         return
-    curve = np.array(content.motion.curve)
-    curve[list(content.cuts)] = 0.0
-    highest = max(float(np.percentile(curve, 98)), 0.5)
-    heights = np.minimum(curve / highest, 1.0)
     path = QPainterPath(QPointF(scale.x_of(0), box.bottom()))
-    for start, height in zip(content.starts[1:-1], heights[1:], strict=False):
-        path.lineTo(scale.x_of(start), box.bottom() - height * (box.height() - 2))
+    for x, height in _highest_by_pixel(content, scale):
+        path.lineTo(x, box.bottom() - height * (box.height() - 2))
     path.lineTo(scale.x_of(content.duration), box.bottom())
     path.closeSubpath()
     colour = tone("accent")

@@ -4,11 +4,11 @@ from functools import partial
 
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QAction
-from PySide6.QtWidgets import QComboBox, QMenu, QWidget
+from PySide6.QtWidgets import QAbstractButton, QComboBox, QMenu, QWidget
 
 from wan_studio.domain.crop_aspects import CropAspect
 from wan_studio.views.actions import ACTIONS, tip_with_key
-from wan_studio.views.widgets import button, row, tool_button
+from wan_studio.views.widgets import button, disable_with_reason, row, tool_button
 
 _CHOICE_WIDTH = 152
 _MENU = (
@@ -22,6 +22,8 @@ _MENU = (
     "trim.still_ends",
     "trim.bars",
 )
+
+_BATCHES = ("trim.still_ends", "trim.bars")
 
 
 class TrimTools(QWidget):
@@ -45,6 +47,7 @@ class TrimTools(QWidget):
             made[-1].setToolTip(tip_with_key(name))
         self._motion = made[0]
         more = button("More")
+        self._clip_actions: list[QAction] = []
         more.setMenu(self._build_menu())
         self._stop = tool_button("Stop this work", "x", partial(self.action_wanted.emit, "trim.stop_work"))
         self._stop.hide()
@@ -56,16 +59,26 @@ class TrimTools(QWidget):
                 ("trim.zoom_in", "magnifying-glass-plus"),
             )
         ]
+        self._clip_buttons: list[QAbstractButton] = [*made, *zoom]
         self.setLayout(row(*made, more, None, self._stop, *zoom))
 
     def show_stop(self, *, on: bool) -> None:
         """Offer to end the work in the background."""
         self._stop.setVisible(on)
 
+    def set_usable(self, reason: str) -> None:
+        """Enable what works on the clip, or say in the tooltips why nothing does; batches always work."""
+        disable_with_reason(self._clip_buttons, reason)
+        for action in self._clip_actions:
+            action.setEnabled(not reason)
+
     def show_suggestion(self, text: str) -> None:
         """Say what trimming to the motion would give; empty where there is nothing to suggest."""
         tip = tip_with_key("trim.motion")
-        self._motion.setToolTip(f"{tip}\n{text}" if text else tip)
+        whole = f"{tip}\n{text}" if text else tip
+        self._motion.setProperty("own_tip", whole)
+        if self._motion.isEnabled():
+            self._motion.setToolTip(whole)
 
     def _build_menu(self) -> QMenu:
         menu = QMenu(self)
@@ -75,6 +88,8 @@ class TrimTools(QWidget):
                 action = QAction(texts[name], menu)
                 action.triggered.connect(lambda _=False, name=name: self.action_wanted.emit(name))
                 menu.addAction(action)
+                if name not in _BATCHES:
+                    self._clip_actions.append(action)
             else:
                 menu.addSeparator()
         return menu

@@ -1,10 +1,11 @@
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QSize, Qt
 from PySide6.QtTest import QTest
 
 from tests.media import number_in
 from tests.wan_studio.bridge.pixels import pixels_of
 from wan_studio.bridge.background import wait_for_background
+from wan_studio.bridge.frame_decoder import FrameRequest
 from wan_studio.domain.clip import TrimRange
 
 pytestmark = pytest.mark.media
@@ -129,10 +130,37 @@ def test_inside_the_range_pictures_come_from_memory_and_are_the_frames_asked_for
         assert number_in(pixels_of(page._player.surface.image)) == frame
 
 
+def test_a_picture_on_the_way_to_the_wished_one_says_which_frame_it_is(qtbot, page):
+    player = page._player
+    player.release()
+    page._seek(30)
+    qtbot.waitUntil(lambda: player._exact_frame == 30)
+    page._seek(12)
+    wish = FrameRequest(page.source, 12, None, QSize(64, 48))
+    player._decoder.near_ready.emit(wish, 8, player.surface.image)
+    assert player.surface.note == "frame 8, until 12 is decoded"
+    qtbot.waitUntil(lambda: player._exact_frame == 12)
+    assert player.surface.note == ""
+    player._decoder.near_ready.emit(wish, 8, player.surface.image)
+    assert player.surface.note == ""
+
+
+def test_a_clip_that_is_opened_again_shows_its_in_point_from_memory_at_once(qtbot, open_window, page):
+    with qtbot.waitSignal(page._player.window_filled, check_params_cb=lambda done, count: done == count):
+        page._set_trim(11, 25, "Trim")
+    first = open_window.bench.session.clip_id
+    QTest.keyClick(open_window, Qt.Key.Key_Down, CTRL)
+    shown = []
+    page._player.frame_shown.connect(shown.append)
+    open_window.bench.session.select_clip(first)
+    assert shown == [11]
+    assert number_in(pixels_of(page._player.surface.image)) == 11
+
+
 def test_a_page_that_is_left_gives_its_memory_back(qtbot, open_window, page):
-    qtbot.waitUntil(lambda: page._player._window.kept_bytes > 0)
+    qtbot.waitUntil(lambda: page._player._decoder.kept_bytes > 0)
     page.leave()
-    assert page._player._window.kept_bytes == 0
+    assert page._player._decoder.kept_bytes == 0
 
 
 def test_the_timeline_zooms_around_the_playhead_and_follows_it(open_window, page):
