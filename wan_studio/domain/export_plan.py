@@ -53,7 +53,12 @@ KNOWN_IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 _BITS_PER_PIXEL: dict[Codec, float] = {"h264": 1.7, "ffv1": 6.0}
 """Of 8-bit 4:2:0 camera pictures; for the forecast of the size alone."""
 
-_FLIP_NAMES: dict[Flip, str] = {"none": "", "horizontal": "-flip_h", "vertical": "-flip_v", "both": "-flip_hv"}
+_FLIP_NAMES: dict[Flip, str] = {
+    "none": "",
+    "horizontal": "-flip_h",
+    "vertical": "-flip_v",
+    "both": "-flip_hv",
+}
 
 
 class ExportOptions(Struct, frozen=True, kw_only=True):
@@ -240,9 +245,7 @@ def plan_export(project: Project, files: ClipFiles, options: ExportOptions) -> E
             sets.append(_exported_set(plan, dataset, files, options, place))
     notes.sentences += _remarks(sets)
     rows, pictures = _previews(project, sets, files, options)
-    return ExportPlan(
-        project, options, tuple(sets), pictures, rows, tuple(skipped), tuple(notes.sentences)
-    )
+    return ExportPlan(project, options, tuple(sets), pictures, rows, tuple(skipped), tuple(notes.sentences))
 
 
 def _skipped(plan: DatasetPlan, files: ClipFiles, used: set[str]) -> list[Skipped]:
@@ -380,7 +383,9 @@ def _previews(
         stem = next(one for one in trained if one.clip_id == clip_id).path.rpartition("/")[2]
         path = f"{PICTURES_FOLDER}/{stem.rpartition('.')[0]}.png"
         recipe = _recipe(clip, source, (start,), "none", options)
-        pictures[path] = ExportedClip(clip_id, path, None, source, msgspec.structs.replace(recipe, kind="image"))
+        pictures[path] = ExportedClip(
+            clip_id, path, None, source, msgspec.structs.replace(recipe, kind="image")
+        )
         return path
 
     known = {clip.clip_id for clip in trained}

@@ -137,7 +137,10 @@ def _encode(source: SourceVideo, recipe: Recipe, target: Path, on_frame: OnFrame
         form, reformatter = _form(first, recipe), VideoReformatter()
         with closing(cast("Any", av.open(str(target), "w"))) as container:
             stream = container.add_stream(_ENCODERS[recipe.codec], rate=_rate(source, recipe))
-            stream.options = {**_OPTIONS[recipe.codec], **_siting(_converted(first, form, reformatter), form, recipe)}
+            stream.options = {
+                **_OPTIONS[recipe.codec],
+                **_siting(_converted(first, form, reformatter), form, recipe),
+            }
             encoder: VideoCodecContext = stream.codec_context
             encoder.width, encoder.height = recipe.size
             encoder.pix_fmt = form.name

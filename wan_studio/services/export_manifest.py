@@ -5,6 +5,7 @@ in the folder otherwise, or was changed since, belongs to the user and is left a
 before the file that it tells of takes its place, so that no file is ever without one.
 """
 
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -99,8 +100,10 @@ class ExportFolder:
     def is_current(self, clip: ExportedClip) -> bool:
         """Whether the clip's file is there and needs not be written."""
         entry = self._manifest.clips.get(clip.path)
-        return entry is not None and entry.recipe == digest(clip.recipe) and self._size(clip.path) == (
-            entry.size_bytes
+        return (
+            entry is not None
+            and entry.recipe == digest(clip.recipe)
+            and self._size(clip.path) == (entry.size_bytes)
         )
 
     def is_foreign(self, path: str) -> bool:
@@ -165,15 +168,22 @@ class ExportFolder:
         removed = 0
         for path in [path for path in self._manifest.clips if path not in clips]:
             if self._size(path) is not None and not self.is_foreign(path):
-                (self.folder / path).unlink()
+                self._delete(path)
                 removed += 1
             del self._manifest.clips[path]
         for path in [path for path in self._manifest.texts if path not in texts]:
             if self._text_hash(path) in self._manifest.texts[path]:
-                (self.folder / path).unlink()
+                self._delete(path)
             del self._manifest.texts[path]
         self._save()
         return removed
+
+    def _delete(self, path: str) -> None:
+        """Delete a file, and its folder when that was the last in it."""
+        place = self.folder / path
+        place.unlink()
+        with contextlib.suppress(OSError):
+            place.parent.rmdir()
 
     def _save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
