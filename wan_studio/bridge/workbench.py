@@ -16,6 +16,7 @@ from wan_studio.bridge.calibration_keeper import CalibrationKeeper
 from wan_studio.bridge.caption_desk import CaptionDesk
 from wan_studio.bridge.clip_index import ClipIndex
 from wan_studio.bridge.clip_library import ClipLibrary
+from wan_studio.bridge.dataset_exporter import DatasetExporter
 from wan_studio.bridge.duplicate_finder import DuplicateFinder
 from wan_studio.bridge.fallback_desk import FallbackDesk
 from wan_studio.bridge.folder_watch import FolderWatch
@@ -73,6 +74,7 @@ class Workbench(QObject):
         self.duplicates = DuplicateFinder(self.session, self.library, self.index)
         self.watch = FolderWatch(self.session, self.library)
         self.captions = CaptionDesk(self.session, self.library)
+        self.exporter = DatasetExporter(self.session, self.library)
         self.runs = RunDesk(self.session)
         self.hardware = HardwareMonitor(_disk_folders(None, None), self)
         self.calibration = CalibrationKeeper(self)
@@ -187,6 +189,7 @@ class Workbench(QObject):
         self.rehearsal.leave()
         self.runs.stop_watching()
         self.captions.save_now()
+        self.exporter.end()
         self.watch.stop()
         self.library.pause()
         self.session.save_now()

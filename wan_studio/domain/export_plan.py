@@ -33,7 +33,7 @@ from wan_studio.domain.dataset_builder import (
 )
 from wan_studio.domain.direction_words import Flip
 from wan_studio.domain.export_names import ClipNames, folder_name
-from wan_studio.domain.frame_sampling import MODEL_FRAMES_PER_SECOND
+from wan_studio.domain.frame_sampling import MODEL_FRAMES_PER_SECOND, valid_frame_count
 from wan_studio.domain.job_builder import dataset_plans
 from wan_studio.domain.project import DatasetSettings, Project, ProjectClip, Role
 from wan_studio.domain.stored_crop import stored_crop
@@ -50,8 +50,8 @@ MAIN_FOLDER = "clips"
 PICTURES_FOLDER = "first_frames"
 KNOWN_IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 
-_BITS_PER_PIXEL: dict[Codec, float] = {"h264": 1.7, "ffv1": 6.0}
-"""Of 8-bit 4:2:0 camera pictures; for the forecast of the size alone."""
+_BITS_PER_PIXEL: dict[Codec, float] = {"h264": 0.6, "ffv1": 4.0}
+"""A little more than what compressed 8-bit clips at hand took; for the forecast of the size alone."""
 
 _FLIP_NAMES: dict[Flip, str] = {
     "none": "",
@@ -400,9 +400,10 @@ def _previews(
         width, height = first.recipe.size
         resolution = project.settings.datasets.resolutions[0]
         scale = min(1.0, resolution / (width * height) ** 0.5)
-        sides = (max(16, round(side * scale / 16) * 16) for side in (width, height))
-        frames = min(project.settings.datasets.num_frames, 41)
-        rows.append(PreviewRow(first.caption or "", picture_of(first.clip_id), *sides, frames, 42))
+        row_width, row_height = (max(16, round(side * scale / 16) * 16) for side in (width, height))
+        frames = valid_frame_count(min(project.settings.datasets.num_frames, 41))
+        picture = picture_of(first.clip_id)
+        rows.append(PreviewRow(first.caption or "", picture, row_width, row_height, frames, 42))
     return tuple(rows), tuple(pictures.values())
 
 

@@ -111,6 +111,66 @@ def clip_files(
     return ClipFiles(readable, captions, {**problems, **unreadable})
 
 
+@dataclass(frozen=True, slots=True)
+class ExportForecast:
+    """What an export would do.
+
+    Attributes:
+        to_write: Clips that are not there yet; pictures for previews do not count.
+        there: Clips that are.
+        needed_bytes: About what those to write take.
+        free_bytes: On the folder's disk; None where that is not known.
+        problem: Why it cannot be done, a sentence; empty when it can.
+    """
+
+    plan: ExportPlan
+    to_write: int
+    there: int
+    needed_bytes: int
+    free_bytes: int | None
+    problem: str = ""
+
+    @property
+    def surely_lacks_room(self) -> bool:
+        """Whether it would be refused."""
+        return self.free_bytes is not None and self.free_bytes < self.needed_bytes * SURELY_TOO_LITTLE
+
+
+def forecast_export(plan: ExportPlan, folder: Path) -> ExportForecast:
+    """Look at the folder; nothing is written."""
+    place = ExportFolder(folder.absolute(), plan.project.name)
+    clips = [clip for one in plan.sets for clip in one.clips]
+    problem = ""
+    if folder.exists() and not folder.is_dir():
+        problem = f"{folder} is a file. Choose a folder."
+    else:
+        try:
+            place.load()
+        except ExportFolderError as error:
+            problem = str(error)
+    missing = [clip for clip in clips if problem or not place.is_current(clip)]
+    return ExportForecast(
+        plan,
+        len(missing),
+        len(clips) - len(missing),
+        sum(clip.recipe.forecast_bytes for clip in missing),
+        _free_bytes(folder),
+        problem,
+    )
+
+
+def _free_bytes(folder: Path) -> int | None:
+    """On the disk where the folder lies or would lie."""
+    for place in (folder, *folder.parents):
+        try:
+            return shutil.disk_usage(place).free
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+    return None
+
+
 def check_target(folder: Path) -> None:
     """Make the folder, and make sure that it can be written.
 

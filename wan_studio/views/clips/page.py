@@ -14,11 +14,13 @@ from wan_studio.domain.clip_health import FindingKind, health_of
 from wan_studio.domain.project import MAIN, ProjectClip
 from wan_studio.models.clip_view_model import ClipViewModel, Column
 from wan_studio.undo.edits import edit_project
+from wan_studio.views.actions import tip_with_key
 from wan_studio.views.clips.browser import ClipBrowser
 from wan_studio.views.clips.dataset_panel import DatasetPanel
 from wan_studio.views.clips.details import ClipDetails, DetailActions
 from wan_studio.views.clips.drop_area import DropArea
 from wan_studio.views.clips.edits import ClipEdits
+from wan_studio.views.clips.export_opener import ExportOpener
 from wan_studio.views.clips.health_bar import HealthBar
 from wan_studio.views.clips.notices import ClipNotices
 from wan_studio.views.clips.remedies import ClipRemedies
@@ -63,6 +65,7 @@ class ClipsPage(Page):
             "clip.next": lambda: self.browser.go_on(1),
             "clip.previous": lambda: self.browser.go_on(-1),
             "clip.paste": self.paste,
+            "clip.export": self.exports.open,
             "clip.search": self.focus_search,
             "clip.attention": self.go_to_attention,
             "clip.select_all": self.browser.select_all,
@@ -163,6 +166,10 @@ class ClipsPage(Page):
             self.bench.import_clips(paths)
 
     def _build(self) -> None:
+        self.exports = ExportOpener(self.bench, self)
+        self.header_tools.addWidget(
+            button("Export…", self.exports.open, icon_name="export", tip=tip_with_key("clip.export"))
+        )
         self.header_tools.addWidget(button("Add clips…", self.add_files, icon_name="plus"))
         self.header_tools.addWidget(button("Add folder…", self.add_folder, icon_name="folder-plus"))
         self.toolbar = ClipToolbar()
@@ -233,6 +240,7 @@ class ClipsPage(Page):
         bench.library.looks_changed.connect(self._on_progress)
         bench.clips_imported.connect(self._on_clips_imported)
         bench.busy_changed.connect(self._on_busy_changed)
+        self.exports.busy_changed.connect(self._on_busy_changed)
 
     def _restore(self) -> None:
         values = self.bench.settings.values
