@@ -239,8 +239,8 @@ def plan_export(project: Project, files: ClipFiles, options: ExportOptions) -> E
             place = folder_name(f"{folder}-held_out", folders) if is_held_out else folder
             if is_held_out:
                 notes.add(
-                    f"{_clips(len(dataset.clip_ids))} of {plan.name} held out of training here: "
-                    f"written into {place}, which trains nothing."
+                    f"{_clips(len(dataset.clip_ids))} held out of training in {plan.name}: written into {place}, "
+                    "which no configuration names."
                 )
             sets.append(_exported_set(plan, dataset, files, options, place))
     notes.sentences += _remarks(sets)
