@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
@@ -10,14 +11,9 @@ from wan_studio.bridge.background import Task, run_in_background
 from wan_studio.bridge.clip_library import ClipLibrary
 from wan_studio.bridge.project_session import ProjectSession
 from wan_studio.domain.export_plan import ExportOptions, ExportPlan, plan_export
-from wan_studio.services.dataset_export import (
-    ExportForecast,
-    ExportProgress,
-    ExportReport,
-    clip_files,
-    export_dataset,
-    forecast_export,
-)
+
+if TYPE_CHECKING:
+    from wan_studio.services.dataset_export import ExportForecast, ExportProgress, ExportReport
 
 _SECONDS_TO_END = 5.0
 
@@ -61,9 +57,14 @@ class DatasetExporter(QObject):
         if self._forecast is not None:
             self._forecast.cancel()
         plan = self._planner(options)
-        self._forecast = run_in_background(
-            lambda: forecast_export(plan(), folder), self.forecast_made.emit, self.forecast_failed.emit
-        )
+
+        def work() -> "ExportForecast":
+            # Imported by the threads that need it: the window is there before.
+            from wan_studio.services.dataset_export import forecast_export
+
+            return forecast_export(plan(), folder)
+
+        self._forecast = run_in_background(work, self.forecast_made.emit, self.forecast_failed.emit)
 
     def start(self, options: ExportOptions, folder: Path) -> None:
         """Export the project as it is now; nothing while an export is at work."""
@@ -72,11 +73,13 @@ class DatasetExporter(QObject):
         plan, wish = self._planner(options), threading.Event()
         self._wish = wish
 
-        def on_progress(progress: ExportProgress) -> None:
+        def on_progress(progress: "ExportProgress") -> None:
             if not wish.is_set():
                 self.progressed.emit(progress)
 
         def work() -> None:
+            from wan_studio.services.dataset_export import export_dataset
+
             end: ExportReport | Exception
             try:
                 end = export_dataset(plan(), folder, on_progress, wish.is_set)
@@ -107,15 +110,17 @@ class DatasetExporter(QObject):
         project, facts = self._session.project, dict(self._library.facts)
 
         def plan() -> ExportPlan:
+            from wan_studio.services.dataset_export import clip_files
+
             sources = {clip_id: one.source for clip_id, one in facts.items() if one.source is not None}
             problems = {clip_id: one.unreadable for clip_id, one in facts.items() if one.unreadable}
             return plan_export(project, clip_files(project, sources, problems), options)
 
         return plan
 
-    def _on_ended(self, end: ExportReport | Exception) -> None:
+    def _on_ended(self, end: "ExportReport | Exception") -> None:
         self._thread = None
-        if isinstance(end, ExportReport):
-            self.exported.emit(end)
-        else:
+        if isinstance(end, Exception):
             self.failed.emit(end)
+        else:
+            self.exported.emit(end)

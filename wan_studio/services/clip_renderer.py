@@ -26,6 +26,7 @@ from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.export_plan import Recipe
 from wan_studio.domain.written_format import WrittenFormat, written_format
 from wan_studio.errors import AppError
+from wan_studio.services.export_errors import NoRoomError
 from wan_studio.services.frame_reader import FrameReader
 from wan_studio.services.media_probe import MEDIA_ERRORS, UnreadableVideoError
 
@@ -47,16 +48,6 @@ _ENCODERS = {"h264": "libx264", "ffv1": "ffv1"}
 
 OnFrame = Callable[[int, int], object]
 """Takes frames written, and all."""
-
-
-class NoRoomError(AppError):
-    """The disk is full."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(
-            f"The disk of {folder} is full.",
-            "Make room, or choose a folder on another disk. The next export goes on where this one stopped.",
-        )
 
 
 class RenderError(AppError):

@@ -18,9 +18,9 @@ from wan_studio.domain.musubi_config import musubi_files
 from wan_studio.domain.project import Project
 from wan_studio.errors import AppError
 from wan_studio.services.caption_store import read_caption
-from wan_studio.services.clip_renderer import NoRoomError
+from wan_studio.services.export_errors import ClipNotWrittenError, ExportCancelledError, NoRoomError
 from wan_studio.services.export_manifest import ExportFolder, ExportFolderError
-from wan_studio.services.render_process import ClipNotWrittenError, ExportCancelledError, RenderProcess
+from wan_studio.services.render_process import RenderProcess
 
 SURELY_TOO_LITTLE = 0.5
 """An export does not begin with less room than this share of its forecast, which may be too high."""

@@ -13,8 +13,7 @@ from types import TracebackType
 import msgspec
 
 from wan_studio.domain.export_plan import ExportedClip
-from wan_studio.errors import AppError
-from wan_studio.services.clip_renderer import NoRoomError
+from wan_studio.services.export_errors import ClipNotWrittenError, ExportCancelledError, NoRoomError
 from wan_studio.services.media_worker import read_message, write_message
 from wan_studio.services.probe_cache import encoded_source
 from wan_studio.services.render_worker import RenderReply, RenderRequest
@@ -24,17 +23,6 @@ _ROOT = Path(__file__).resolve().parents[2]
 _SECONDS_ALLOWED = 120.0
 """Of silence: one frame takes a fraction of a second, finding the first one of a long video a few."""
 _SECONDS_BETWEEN_LOOKS = 0.1
-
-
-class ExportCancelledError(AppError):
-    """The export was cancelled."""
-
-    def __init__(self) -> None:
-        super().__init__("The export was cancelled.", "The next one goes on where this one stopped.")
-
-
-class ClipNotWrittenError(AppError):
-    """One clip could not be written; others can."""
 
 
 class RenderProcess:

@@ -57,7 +57,8 @@ def main() -> None:
     with contextlib.suppress(AttributeError, OSError):
         os.nice(10)
     from wan_studio.errors import AppError
-    from wan_studio.services.clip_renderer import NoRoomError, render
+    from wan_studio.services.clip_renderer import render
+    from wan_studio.services.export_errors import NoRoomError
     from wan_studio.services.probe_cache import decoded_source
 
     told = 0.0

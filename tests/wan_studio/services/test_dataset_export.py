@@ -23,10 +23,11 @@ from wan_studio.services.dataset_export import (
     export_dataset,
     forecast_export,
 )
+from wan_studio.services.export_errors import ExportCancelledError
 from wan_studio.services.export_manifest import ExportFolderError
 from wan_studio.services.job_preparation import probe_clips
 from wan_studio.services.media_probe import probe
-from wan_studio.services.render_process import ExportCancelledError, RenderProcess
+from wan_studio.services.render_process import RenderProcess
 
 pytestmark = pytest.mark.media
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from wan_studio.domain.export_plan import Skipped
-from wan_studio.services.dataset_export import ExportForecast, ExportReport
 from wan_studio.views.theme import ToneName
 from wan_studio.views.wording import count, duration
+
+if TYPE_CHECKING:
+    from wan_studio.services.dataset_export import ExportForecast, ExportReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class ExportWords:
     more: tuple[str, ...] = ()
 
 
-def forecast_words(forecast: ExportForecast) -> ExportWords:
+def forecast_words(forecast: "ExportForecast") -> ExportWords:
     """What will be written, or why nothing can be."""
     sets = [one for one in forecast.plan.sets if one.clips]
     total = forecast.to_write + forecast.there
@@ -58,7 +61,7 @@ def forecast_words(forecast: ExportForecast) -> ExportWords:
     return ExportWords("info", "accent", headline, line, can_start=True)
 
 
-def report_words(report: ExportReport) -> ExportWords:
+def report_words(report: "ExportReport") -> ExportWords:
     """What came of an export."""
     parts = [f"{report.kept} there already"] if report.kept else []
     if report.removed:

@@ -1,13 +1,16 @@
-"""The export of a data set: where, how, what will be written, how far it is, and what came of it."""
+"""The export of a data set: where, how, what will be written, how far it is, and what came of it.
+
+It stands on the Clips page in the clips' place; the export goes on when it is closed, or another page shown.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QTimer
-from PySide6.QtGui import QCloseEvent
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import (
     QComboBox,
-    QDialog,
     QFileDialog,
     QGridLayout,
     QLineEdit,
@@ -18,9 +21,9 @@ from PySide6.QtWidgets import (
 
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.export_plan import Codec, ExportOptions, Frames, Layout
-from wan_studio.services.dataset_export import ExportForecast, ExportProgress, ExportReport
-from wan_studio.services.render_process import ExportCancelledError
+from wan_studio.services.export_errors import ExportCancelledError
 from wan_studio.views.clips.export_words import forecast_words, report_words, skipped_words
+from wan_studio.views.page import Primary
 from wan_studio.views.theme import GRID
 from wan_studio.views.widgets import (
     ElidedLabel,
@@ -30,12 +33,17 @@ from wan_studio.views.widgets import (
     card,
     column,
     label,
+    readable,
     row,
     scrolled,
     set_role,
     show_in_files,
+    tool_button,
 )
 from wan_studio.views.wording import count, error_texts
+
+if TYPE_CHECKING:
+    from wan_studio.services.dataset_export import ExportForecast, ExportProgress, ExportReport
 
 _LAYOUTS: tuple[tuple[Layout, str, str], ...] = (
     ("folder", "Plain folders", "Clips and captions alone, a folder for each data set."),
@@ -70,22 +78,32 @@ _FRAMES: tuple[tuple[Frames, str, str], ...] = (
         "Exactly the frames that train here, 4n + 1 of them at 16 frames a second: others train on the same.",
     ),
 )
-_WIDTH = 660
-_LIST_HEIGHT = 132
+_WIDTH = 760
 _FORECAST_AFTER_MILLISECONDS = 200
 _KEY = "export_dataset"
 
 
-class ExportDialog(QDialog):
-    """Not modal: the rest of the window stays in use, also while an export is at work."""
+class ExportSheet(QWidget):
+    """Choices with their forecast, then progress, then the report.
 
-    def __init__(self, bench: Workbench, parent: QWidget) -> None:
-        super().__init__(parent)
-        self.setWindowTitle("Export data set")
-        self.setModal(False)
+    Signals:
+        primary_changed: The page's primary action is another one.
+        busy_changed: An export is so far. arg: a sentence, empty when it has ended
+        closed: The clips are wanted again.
+    """
+
+    primary_changed = Signal()
+    busy_changed = Signal(str)
+    closed = Signal()
+
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__()
         self._bench = bench
         self._forecast: ExportForecast | None = None
         self._report: ExportReport | None = None
+        self._is_form = True
+        self._can_start = False
+        self._waiting = bench.library.waiting
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_FORECAST_AFTER_MILLISECONDS)
@@ -100,7 +118,8 @@ class ExportDialog(QDialog):
         exporter.exported.connect(self._on_exported)
         exporter.failed.connect(self._on_failed)
         bench.session.project_changed.connect(self._renew)
-        bench.library.progress_changed.connect(self._renew)
+        bench.session.project_opened.connect(self._on_project_opened)
+        bench.library.progress_changed.connect(self._on_clips_looked_at)
 
     @property
     def options(self) -> ExportOptions:
@@ -118,28 +137,35 @@ class ExportDialog(QDialog):
 
     @property
     def words(self) -> str:
-        """What the dialog says will be, or was, written."""
+        """What the sheet says will be, or was, written."""
         return self._headline.text()
 
+    def primary(self) -> Primary:
+        """Start; when it is over, back to the clips."""
+        if self._bench.exporter.is_busy:
+            return Primary("Start export", is_enabled=False, hint="An export is at work")
+        if self._is_form:
+            return Primary("Start export", is_enabled=self._can_start, icon_name="export")
+        return Primary("Back to clips")
+
+    def run_primary(self) -> None:
+        """Do it."""
+        if self._is_form:
+            self.start()
+        else:
+            self.closed.emit()
+
     def show_ready(self) -> None:
-        """Come to the front, ready for a new export unless one is at work."""
-        if not self._bench.exporter.is_busy and not self.isVisible():
+        """Be ready for a new export, unless one is at work."""
+        if not self._bench.exporter.is_busy:
             self._show_form()
-        self.show()
-        self.raise_()
-        self.activateWindow()
-        self._renew()
+        self.layout_box.setFocus()
 
     def start(self) -> None:
-        """Export what is chosen."""
-        if self.start_button.isEnabled():
+        """Export what is chosen, once it is known that this can be done."""
+        if self._can_start:
             self._remember()
             self._bench.exporter.start(self.options, self.folder)
-
-    def closeEvent(self, event: QCloseEvent) -> None:
-        """Closing hides it; an export at work goes on."""
-        self._timer.stop()
-        super().closeEvent(event)
 
     def _build(self) -> None:
         self.folder_field = QLineEdit()
@@ -150,6 +176,7 @@ class ExportDialog(QDialog):
         self.codec_box, self._codec_hint = self._choice("Video", [text for _, text, _ in _CODECS])
         self.frames_box, self._frames_hint = self._choice("Frames", [text for _, text, _ in _FRAMES])
         form = QGridLayout()
+        form.setContentsMargins(0, 0, 0, 0)
         form.setHorizontalSpacing(2 * GRID)
         form.setVerticalSpacing(GRID // 2)
         form.setColumnStretch(1, 1)
@@ -171,14 +198,17 @@ class ExportDialog(QDialog):
         self._form = QWidget()
         self._form.setLayout(form)
         self._build_state()
-        self._buttons()
-        layout = column(self._form, self._state, self._details, gap=2 * GRID, margins=3 * GRID)
-        layout.setStretch(2, 100)
-        # Takes the room while there are no details.
+        body = QWidget()
+        head = row(
+            label("Export data set", "section"), None, tool_button("Back to clips", "x", self.closed.emit)
+        )
+        layout = column(head, self._form, self._state, self._details, gap=2 * GRID)
         layout.addStretch(1)
-        layout.addLayout(self._button_row)
-        self.setLayout(layout)
-        self.setMinimumWidth(_WIDTH)
+        body.setLayout(layout)
+        self.setLayout(column(scrolled(readable(body, _WIDTH), name="Export data set")))
+        escape = QShortcut(QKeySequence("Esc"), self)
+        escape.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        escape.activated.connect(self.closed)
 
     def _build_state(self) -> None:
         """One card: what will be written, how far it is, or what came of it."""
@@ -192,25 +222,17 @@ class ExportDialog(QDialog):
         self._file = ElidedLabel("", "muted")
         head = row(self._icon, self._headline)
         head.setStretch(1, 1)
-        self._state = card(head, self._line, self.bar, self._file)
-        self._list = QVBoxLayout()
-        self._list.setSpacing(GRID)
-        content = QWidget()
-        content.setLayout(self._list)
-        area = scrolled(content, name="Left out and notes")
-        area.setMinimumHeight(_LIST_HEIGHT)
-        self._details = Expander("Left out and notes", area, is_open=True)
-
-    def _buttons(self) -> None:
         self._open_folder = button("Open folder", self._show_folder, icon_name="folder-open")
         self._again = button("Export again…", self._show_form)
         self._cancel = button("Cancel export", self._bench.exporter.cancel, icon_name="x")
-        self._close = button("Close", self.close)
-        self.start_button = button("Start export", self.start, role="primary", icon_name="export")
-        self.start_button.setDefault(True)
-        self._button_row = row(
-            self._open_folder, None, self._again, self._cancel, self._close, self.start_button
-        )
+        buttons = row(self._cancel, self._open_folder, self._again, None)
+        self._state = card(head, self._line, self.bar, self._file, buttons)
+        self._list = QVBoxLayout()
+        self._list.setSpacing(GRID)
+        self._list.setContentsMargins(0, 0, 0, 0)
+        content = QWidget()
+        content.setLayout(self._list)
+        self._details = Expander("Left out and notes", content, is_open=True)
 
     def _choice(self, name: str, texts: Sequence[str]) -> tuple[QComboBox, QWidget]:
         box = QComboBox()
@@ -230,7 +252,8 @@ class ExportDialog(QDialog):
             at = next((at for at, choice in enumerate(choices) if choice[0] == wanted), 0)
             box.setCurrentIndex(at)
         self.folder_field.setText(values.get(self._folder_key, ""))
-        self._show_form()
+        if not self._bench.exporter.is_busy:
+            self._show_form()
 
     def _remember(self) -> None:
         for name in ("layout", "codec", "frames"):
@@ -265,8 +288,13 @@ class ExportDialog(QDialog):
     def _renew(self) -> None:
         """Forecast anew, a moment after the last change."""
         if self.isVisible() and self._is_form and not self._bench.exporter.is_busy:
-            self.start_button.setEnabled(False)
+            self._let_start(can_start=False)
             self._timer.start()
+
+    def _on_clips_looked_at(self, waiting: int) -> None:
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._renew()
 
     def _ask_forecast(self) -> None:
         bench = self._bench
@@ -277,14 +305,14 @@ class ExportDialog(QDialog):
             return
         bench.exporter.forecast(self.options, self.folder)
 
-    def _on_forecast(self, forecast: ExportForecast) -> None:
+    def _on_forecast(self, forecast: "ExportForecast") -> None:
         if not self._is_form or self._bench.exporter.is_busy:
             return
         self._forecast = forecast
         words = forecast_words(forecast)
         self._say(words.icon, words.headline, words.line, words.tone)
         self._show_details([*skipped_words(forecast.plan.skipped), *forecast.plan.notes])
-        self.start_button.setEnabled(words.can_start)
+        self._let_start(can_start=words.can_start)
 
     def _on_forecast_failed(self, error: Exception) -> None:
         message, hint = error_texts(error)
@@ -300,23 +328,24 @@ class ExportDialog(QDialog):
         self._file.show()
         self._file.set_text("")
         self._show_details([])
-        self._show_buttons(self._cancel, self._close)
+        self._show_buttons(self._cancel)
         self._cancel.setEnabled(True)
 
-    def _on_progressed(self, progress: ExportProgress) -> None:
+    def _on_progressed(self, progress: "ExportProgress") -> None:
         self.bar.setValue(round(1000 * progress.share))
         self._headline.setText(
             f"Exporting {min(progress.done + 1, progress.count)} of {count(progress.count, 'file')}"
         )
+        self.busy_changed.emit(f"{self._headline.text()}.")
         if progress.name:
             self._file.set_text(f"{progress.name}: {progress.frames} of {progress.frame_count} frames")
 
-    def _on_exported(self, report: ExportReport) -> None:
+    def _on_exported(self, report: "ExportReport") -> None:
         self._report = report
         words = report_words(report)
         self._end(words.icon, words.headline, words.line, words.tone)
         self._show_details([*skipped_words(report.skipped), *words.more, *report.notes])
-        self._show_buttons(self._open_folder, self._again, self._close)
+        self._show_buttons(self._open_folder, self._again)
 
     def _on_failed(self, error: Exception) -> None:
         message, hint = error_texts(error)
@@ -324,12 +353,20 @@ class ExportDialog(QDialog):
         self._end(
             "stop-circle" if is_cancelled else "x-circle", message, hint, "muted" if is_cancelled else "bad"
         )
-        self._show_buttons(self._again, self._close)
+        self._show_buttons(self._again)
 
     def _end(self, icon: str, headline: str, line: str, tone: str) -> None:
         self.bar.hide()
         self._file.hide()
         self._say(icon, headline, line, tone)
+        self.busy_changed.emit("")
+
+    def _on_project_opened(self) -> None:
+        """What is exported, and where, belonged to the project that was open."""
+        self._bench.exporter.cancel()
+        if self._bench.session.is_open:
+            self._restore()
+        self.closed.emit()
 
     def _show_form(self) -> None:
         """Ready for choices."""
@@ -339,7 +376,8 @@ class ExportDialog(QDialog):
         self._file.hide()
         self._show_details([])
         self._say("info", "Working out what will be written", "")
-        self._show_buttons(self._close, self.start_button)
+        self._show_buttons()
+        self._let_start(can_start=False)
         self._on_chosen()
 
     def _say(self, icon: str, headline: str, line: str, tone: str = "accent") -> None:
@@ -358,12 +396,19 @@ class ExportDialog(QDialog):
                 widget.deleteLater()
         for sentence in sentences:
             self._list.addWidget(label(sentence, wrap=True))
-        self._list.addStretch(1)
         self._details.setVisible(bool(sentences))
 
     def _show_buttons(self, *shown: QWidget) -> None:
-        for one in (self._open_folder, self._again, self._cancel, self._close, self.start_button):
+        for one in (self._open_folder, self._again, self._cancel):
             one.setVisible(one in shown)
+        if not self._is_form and self.isVisible():
+            # The fields are out of use: the keys go to the first button.
+            shown[0].setFocus()
+        self.primary_changed.emit()
+
+    def _let_start(self, *, can_start: bool) -> None:
+        self._can_start = can_start
+        self.primary_changed.emit()
 
     def _show_folder(self) -> None:
         if self._report is not None:
