@@ -44,7 +44,7 @@ LOG = ENVIRONMENT / "install.log"
 PYPROJECT = ROOT / "pyproject.toml"
 CONSTRAINTS = ROOT / "packaging" / "constraints.txt"
 
-COMMANDS = ("demo", "test", "run", "train", "doctor", "resume", "stop", "export")
+COMMANDS = ("demo", "test", "run", "train", "doctor", "resume", "stop", "export", "export-dataset")
 WITH_WINDOW_OR_WITHOUT = ("demo", "train")
 EXTRAS = ("train", "dev")
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
