@@ -86,6 +86,8 @@ class _Shown:
     def show(self, progress: ExportProgress) -> None:
         """Say how far it is."""
         now = time.monotonic()
+        if not progress.name:
+            return
         if now - self._told < (0.1 if self._is_terminal else _SECONDS_BETWEEN_LINES):
             return
         self._told = now

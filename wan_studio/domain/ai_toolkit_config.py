@@ -3,6 +3,7 @@
 Its keys and their meaning are those of its own parser and loader (0.12). What it has no key for is a note.
 """
 
+import re
 from typing import Any
 
 import yaml
@@ -16,6 +17,13 @@ from wan_studio.domain.project import Settings
 
 _BASE = "ai-toolkit/Wan2.2-I2V-A14B-Diffusers-bf16"
 _RECOVERY_4_BIT = "uint4|ostris/accuracy_recovery_adapters/wan22_14b_i2v_torchao_uint4.safetensors"
+_LAYER_NAMES = (
+    ("self_attn", "attn1"),
+    ("cross_attn", "attn2"),
+    (r"\.([qkv])$", r".to_\1"),
+    (r"\.o$", ".to_out"),
+    (r"ffn\.(?=\d)", "ffn.net."),
+)
 _BIAS = {"balanced": "balanced", "high_noise": "content", "low_noise": "style"}
 _QTYPES = {"float8": "qfloat8", "float8_compute": "qfloat8", "nf4": "uint4", "nf4_recovered": _RECOVERY_4_BIT}
 
@@ -135,7 +143,7 @@ def _network(settings: Settings, notes: list[str]) -> dict[str, Any]:
     if target.dropout:
         made["dropout"] = target.dropout
     words = {
-        name: list(value)
+        name: [_layer_name(word) for word in value]
         for name, value in (
             ("only_if_contains", target.only_if_contains),
             ("ignore_if_contains", target.ignore_if_contains),
@@ -144,6 +152,8 @@ def _network(settings: Settings, notes: list[str]) -> dict[str, Any]:
     }
     if words:
         made["network_kwargs"] = words
+    if target.alpha is not None and target.alpha != target.rank:
+        notes.append("ai-toolkit trains this model's LoRA at a strength of one, whatever its alpha.")
     own = [
         field
         for field in stages.__struct_fields__
@@ -157,6 +167,13 @@ def _network(settings: Settings, notes: list[str]) -> dict[str, Any]:
             "steps, is left out."
         )
     return made
+
+
+def _layer_name(word: str) -> str:
+    """A part of a layer's name as diffusers has it, which ai-toolkit goes by."""
+    for ours, theirs in _LAYER_NAMES:
+        word = re.sub(ours, theirs, word)
+    return word
 
 
 def _train(settings: Settings, notes: list[str]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def with_settings(wished, **sections):
 def test_ai_toolkit_gets_the_projects_own_settings():
     wished = with_settings(
         project(*CLIPS, trigger="frung", repeats=2, caption_dropout=0.1),
-        target={"rank": 24},
+        target={"rank": 24, "only_if_contains": ["self_attn", "cross_attn.o", "ffn.0"]},
         training={"steps": 321, "learning_rate": 2e-5, "timestep_bias": "high_noise"},
         multistage={"switch_every": 7, "stages": "high", "boundary": 0.875},
         quantization={"transformer": "nf4_recovered"},
@@ -48,6 +48,7 @@ def test_ai_toolkit_gets_the_projects_own_settings():
     job, notes = job_of(planned(wished, sources=MIXED, layout="ai-toolkit"))
     assert job["trigger_word"] == "frung"
     assert (job["network"]["linear"], job["network"]["linear_alpha"]) == (24, 24)
+    assert job["network"]["network_kwargs"] == {"only_if_contains": ["attn1", "attn2.to_out", "ffn.net.0"]}
     train, model = job["train"], job["model"]
     assert (train["steps"], train["lr"], train["content_or_style"]) == (321, 2e-5, "content")
     assert train["switch_boundary_every"] == 7
