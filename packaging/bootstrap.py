@@ -6,6 +6,7 @@
     python3 packaging/bootstrap.py train ...   a training run by command
     python3 packaging/bootstrap.py doctor      what this machine has and lacks
     python3 packaging/bootstrap.py resume RUN | stop RUN | export RUN
+    python3 packaging/bootstrap.py export-dataset ...  clips and captions for another trainer
 
 Standard library only, Linux and Windows. The first start takes minutes, every later one a moment: a
 stamp in `.venv` says what was installed, and only a change of the pins, of the Python or of the
@@ -44,7 +45,7 @@ LOG = ENVIRONMENT / "install.log"
 PYPROJECT = ROOT / "pyproject.toml"
 CONSTRAINTS = ROOT / "packaging" / "constraints.txt"
 
-COMMANDS = ("demo", "test", "run", "train", "doctor", "resume", "stop", "export")
+COMMANDS = ("demo", "test", "run", "train", "doctor", "resume", "stop", "export", "export-dataset")
 WITH_WINDOW_OR_WITHOUT = ("demo", "train")
 EXTRAS = ("train", "dev")
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)

@@ -17,6 +17,7 @@ from wan_studio.bridge.caption_desk import CaptionDesk
 from wan_studio.bridge.clip_index import ClipIndex
 from wan_studio.bridge.clip_library import ClipLibrary
 from wan_studio.bridge.courtesy import Courtesy
+from wan_studio.bridge.dataset_exporter import DatasetExporter
 from wan_studio.bridge.duplicate_finder import DuplicateFinder
 from wan_studio.bridge.fallback_desk import FallbackDesk
 from wan_studio.bridge.folder_watch import FolderWatch
@@ -79,6 +80,7 @@ class Workbench(QObject):
         self.duplicates = DuplicateFinder(self.session, self.library, self.index)
         self.watch = FolderWatch(self.session, self.library)
         self.captions = CaptionDesk(self.session, self.library)
+        self.exporter = DatasetExporter(self.session, self.library)
         self.runs = RunDesk(self.session)
         self.courtesy = Courtesy(self.runs, self.library, media_pool())
         self.hardware = HardwareMonitor(_disk_folders(None, None), self)
@@ -195,6 +197,7 @@ class Workbench(QObject):
         self.rehearsal.leave()
         self.runs.stop_watching()
         self.captions.save_now()
+        self.exporter.end()
         self.watch.stop()
         self.library.pause()
         self.session.save_now()

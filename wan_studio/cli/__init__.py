@@ -16,6 +16,7 @@ from wan_studio.cli.console import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, co
 from wan_studio.cli.demo import run_demo
 from wan_studio.cli.display import display_problem
 from wan_studio.cli.doctor import run_doctor
+from wan_studio.cli.export_dataset import run_export_dataset
 from wan_studio.cli.plan import run_plan
 from wan_studio.cli.runs import run_export, run_resume, run_stop
 from wan_studio.cli.train import run_train
@@ -66,6 +67,8 @@ def _dispatch(argv: Sequence[str], open_window: OpenWindow) -> int:
             return run_stop(arguments)
         case "export":
             return run_export(arguments)
+        case "export-dataset":
+            return run_export_dataset(arguments)
         case "plan":
             return run_plan(arguments)
         case "doctor":

@@ -23,6 +23,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_demo(commands)
     _add_train(commands)
     _add_run_commands(commands)
+    _add_export_dataset(commands)
     _add_plan(commands)
     commands.add_parser("doctor", help="what this machine has and lacks, and what to do about it")
     return parser.parse_args(list(argv))
@@ -142,6 +143,43 @@ def _add_run_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     )
     export.add_argument(
         "--strength", type=float, metavar="S", help="fold a strength into the weights (default: 1)"
+    )
+
+
+def _add_export_dataset(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    export = commands.add_parser(
+        "export-dataset", help="write the trimmed and cropped clips with their captions for another trainer"
+    )
+    export.add_argument("project", type=Path, nargs="?", metavar="PROJECT", help="a project's folder")
+    export.add_argument("--clips", type=Path, metavar="DIR", help="a folder of clips instead of a project")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
+    export.add_argument(
+        "--layout",
+        choices=("folder", "ai-toolkit", "musubi-tuner"),
+        default="folder",
+        help="whose folders and configuration (default: folder, clips and captions alone)",
+    )
+    export.add_argument(
+        "--codec",
+        choices=("h264", "ffv1"),
+        default="h264",
+        help="H.264 near lossless, or FFV1, lossless (default: h264)",
+    )
+    export.add_argument(
+        "--frames",
+        choices=("source", "as-seen"),
+        default="source",
+        help="every frame of each range at its own time, or exactly those that train here, at 16 a second "
+        "(default: source)",
+    )
+    export.add_argument("--trigger", metavar="WORD", help="the trigger word (default: the project's)")
+    export.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="SECTION.FIELD=VALUE",
+        help="any setting for this export alone, e.g. datasets.num_frames=81 (may be repeated)",
     )
 
 

@@ -100,7 +100,7 @@ def build_datasets(plan: DatasetPlan, files: ClipFiles, notes: Notes) -> list[Bu
         notes.add(f"{taken} frames are used instead of {asked}: the model takes 4n + 1 of them.")
     specs: dict[str, ClipSpec] = {}
     for clip in plan.clips:
-        spec = None if clip.rejected else _clip_spec(plan, clip, files, notes)
+        spec = None if clip.rejected else clip_spec(plan, clip, files, notes)
         if spec is not None:
             specs[clip.id] = spec
     held_out = _held_out(list(specs), settings.validation_share)
@@ -166,7 +166,7 @@ def _held_out(clip_ids: Sequence[str], share: float) -> set[str]:
     return set(sorted(clip_ids, key=place)[: max(1, round(share * len(clip_ids)))])
 
 
-def _clip_spec(plan: DatasetPlan, clip: ProjectClip, files: ClipFiles, notes: Notes) -> ClipSpec | None:
+def clip_spec(plan: DatasetPlan, clip: ProjectClip, files: ClipFiles, notes: Notes) -> ClipSpec | None:
     """One clip resolved; None, with a note, when it cannot train."""
     settings = plan.settings
     source = files.sources.get(clip.id)
@@ -233,7 +233,7 @@ def _mirrored_clips(
 ) -> list[ClipSpec]:
     """The mirrored copies that were wished for, of every clip, their captions turned round."""
     copies: list[ClipSpec] = []
-    for flip in _flips(plan.settings):
+    for flip in flips_of(plan.settings):
         if names_a_direction(plan.trigger, flip):
             notes.add(
                 f'The trigger word "{plan.trigger}" names a direction and stays the same for clips '
@@ -255,7 +255,7 @@ def _mirrored_clips(
     return copies
 
 
-def _flips(settings: DatasetSettings) -> list[Flip]:
+def flips_of(settings: DatasetSettings) -> list[Flip]:
     """Of both flips the third is made, too: a mirrored copy of the mirrored copy."""
     if settings.flip_horizontal and settings.flip_vertical:
         return ["horizontal", "vertical", "both"]

@@ -28,7 +28,7 @@ from wan_studio.domain.frame_sampling import valid_frame_count
 from wan_studio.domain.project import MAIN, Project
 from wan_studio.errors import AppError
 
-__all__ = ["FEWEST_FRAMES", "BuiltJob", "NothingToTrainError", "build_job"]
+__all__ = ["FEWEST_FRAMES", "BuiltJob", "NothingToTrainError", "build_job", "dataset_plans"]
 
 
 class NothingToTrainError(AppError):
@@ -71,7 +71,7 @@ def build_job(
     notes = Notes()
     files = ClipFiles(sources, captions, problems or {})
     built: list[BuiltDataset] = []
-    for number, plan in enumerate(_plans(project)):
+    for number, plan in enumerate(dataset_plans(project)):
         made = build_datasets(plan, files, notes)
         if not made and number:
             notes.add(f"The data set {plan.name} has no clip that can be used; it is left out.")
@@ -98,7 +98,7 @@ def build_job(
     return BuiltJob(job, tuple(notes.sentences))
 
 
-def _plans(project: Project) -> list[DatasetPlan]:
+def dataset_plans(project: Project) -> list[DatasetPlan]:
     """What is wished for of each data set, the main one first."""
     return [
         DatasetPlan(

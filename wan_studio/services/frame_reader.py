@@ -177,6 +177,15 @@ class FrameReader:
         width, height = _decoded_size_within(self._source, max_width, max_height)
         return self._to_upright(frame, width, height)
 
+    def decoded(self, frame_index: int) -> "VideoFrame":
+        """The frame as the decoder gave it: its own format, not turned. It is only to be read.
+
+        Raises:
+            IndexError: the source has no such frame.
+            UnreadableVideoError: the file changed, vanished or is damaged there.
+        """
+        return self._frame(frame_index)
+
     def close(self) -> None:
         """Close the file; a later read opens it again."""
         self._packets = iter(())

@@ -55,6 +55,9 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec("view.primary", "Primary action of the page", "View", ("Ctrl+Return", "Ctrl+Enter")),
     ActionSpec("clip.add_files", "Add clips…", "Clip", needs_project=True),
     ActionSpec("clip.add_folder", "Add folder…", "Clip", needs_project=True),
+    ActionSpec(
+        "clip.export", "Export data set…", "Clip", ("Ctrl+Shift+E",), (Step.CLIPS,), needs_project=True
+    ),
     ActionSpec("clip.next", "Next clip", "Clip", ("Ctrl+Down",), _CLIPS, needs_project=True),
     ActionSpec("clip.previous", "Previous clip", "Clip", ("Ctrl+Up",), _CLIPS, needs_project=True),
     ActionSpec("clip.reject", "Reject or restore clip", "Clip", ("X",), (Step.CLIPS, Step.TRIM)),

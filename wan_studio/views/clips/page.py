@@ -15,11 +15,13 @@ from wan_studio.domain.clip_health import FindingKind, health_of
 from wan_studio.domain.project import MAIN, ProjectClip
 from wan_studio.models.clip_view_model import ClipViewModel, Column
 from wan_studio.undo.edits import edit_project
+from wan_studio.views.actions import tip_with_key
 from wan_studio.views.clips.browser import ClipBrowser
 from wan_studio.views.clips.dataset_panel import DatasetPanel
 from wan_studio.views.clips.details import ClipDetails, DetailActions
 from wan_studio.views.clips.drop_area import DropArea
 from wan_studio.views.clips.edits import ClipEdits
+from wan_studio.views.clips.export_sheet import ExportSheet
 from wan_studio.views.clips.health_bar import HealthBar
 from wan_studio.views.clips.notices import ClipNotices
 from wan_studio.views.clips.remedies import ClipRemedies
@@ -46,6 +48,7 @@ class ClipsPage(Page):
         self.edits = ClipEdits(bench.session, bench.library, bench.index)
         self.model = ClipViewModel(bench.session, bench.library, bench.index, self)
         self.remedies = ClipRemedies(bench, self.edits, self)
+        self.exports: ExportSheet | None = None
         self._finding: FindingKind | None = None
         self._health_timer = QTimer(self)
         self._health_timer.setSingleShot(True)
@@ -71,6 +74,7 @@ class ClipsPage(Page):
             "clip.next": lambda: self.browser.go_on(1),
             "clip.previous": lambda: self.browser.go_on(-1),
             "clip.paste": self.paste,
+            "clip.export": self.open_export,
             "clip.search": self.focus_search,
             "clip.attention": self.go_to_attention,
             "clip.select_all": self.browser.select_all,
@@ -81,14 +85,31 @@ class ClipsPage(Page):
             **{f"clip.rate_{stars}": lambda stars=stars: edits.rate(chosen(), stars) for stars in range(6)},
         }
 
+    @property
+    def shows_export(self) -> bool:
+        """Whether the export stands in the clips' place."""
+        return self.exports is not None and self._stack.currentWidget() is self.exports
+
+    def open_export(self) -> None:
+        """Show the export of the data set."""
+        if self.session.is_open and self.session.project.clips and not self.shows_export:
+            self._stack.setCurrentWidget(self._sheet())
+            self._sheet().show_ready()
+            self.primary_changed.emit()
+
     def primary(self) -> Primary | None:
-        """Add clips first, then on to trimming."""
+        """Add clips first, then on to trimming; on the export's sheet what it says."""
+        if self.shows_export:
+            return self._sheet().primary()
         if not self.session.is_open or not self.session.project.clips:
             return Primary("Add folder", icon_name="folder-plus")
         return Primary("Continue to trim", icon_name="arrow-right")
 
     def run_primary(self) -> None:
         """Add clips first, then on to trimming."""
+        if self.shows_export:
+            self._sheet().run_primary()
+            return
         if self.session.project.clips:
             self.step_wanted.emit(Step.TRIM)
         else:
@@ -171,6 +192,10 @@ class ClipsPage(Page):
             self.bench.import_clips(paths)
 
     def _build(self) -> None:
+        self._export = button(
+            "Export…", self.open_export, icon_name="export", tip=tip_with_key("clip.export")
+        )
+        self.header_tools.addWidget(self._export)
         self.header_tools.addWidget(button("Add clips…", self.add_files, icon_name="plus"))
         self.header_tools.addWidget(button("Add folder…", self.add_folder, icon_name="folder-plus"))
         self.toolbar = ClipToolbar()
@@ -245,6 +270,21 @@ class ClipsPage(Page):
         bench.clips_imported.connect(self._on_clips_imported)
         bench.busy_changed.connect(self._on_busy_changed)
 
+    def _sheet(self) -> ExportSheet:
+        """The export, made when it is first wanted."""
+        if self.exports is None:
+            self.exports = ExportSheet(self.bench)
+            self.exports.primary_changed.connect(self.primary_changed)
+            self.exports.busy_changed.connect(self._on_busy_changed)
+            self.exports.closed.connect(self._on_export_closed)
+            self._stack.addWidget(self.exports)
+        return self.exports
+
+    def _on_export_closed(self) -> None:
+        if self.shows_export:
+            self._on_project_changed(leaves_export=True)
+            self.browser.take_focus()
+
     def _restore(self) -> None:
         values = self.bench.settings.values
         self.show_view("table" if values.get("clips.view") == "table" else "grid")
@@ -297,9 +337,11 @@ class ClipsPage(Page):
         self.show_query("")
         self.notices.clear()
 
-    def _on_project_changed(self) -> None:
+    def _on_project_changed(self, *, leaves_export: bool = False) -> None:
         has_clips = self.session.is_open and bool(self.session.project.clips)
-        self._stack.setCurrentIndex(1 if has_clips else 0)
+        if leaves_export or not has_clips or not self.shows_export:
+            self._stack.setCurrentIndex(1 if has_clips else 0)
+        self._export.setVisible(has_clips)
         if self.session.is_open:
             self.toolbar.show_datasets(self.session.project, self.model.dataset)
             if not self._datasets.is_typing:
