@@ -1,5 +1,6 @@
-"""Bases named by their repository on the Hugging Face Hub: from the local cache, else downloaded."""
+"""Models named by their repository on the Hugging Face Hub: from the local cache, else downloaded."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +32,26 @@ NEEDED = (
 _ClientError: Any = HfHubHTTPError.__bases__[0]
 
 
-def cached_folder(repository: str) -> Path | None:
+def cached_folder(repository: str, needed: Sequence[str] = NEEDED) -> Path | None:
     """Where the Hub's local cache has it, perhaps not all of it; None if it has nothing."""
     try:
-        return Path(snapshot_download(repository, local_files_only=True, allow_patterns=list(NEEDED)))
+        return Path(snapshot_download(repository, local_files_only=True, allow_patterns=list(needed)))
     except (OSError, ValueError, LocalEntryNotFoundError):
         return None
 
 
-def downloaded_folder(repository: str) -> Path:
+def downloaded_folder(repository: str, needed: Sequence[str] = NEEDED) -> Path:
     """Download what is missing of it into the Hub's local cache.
+
+    Args:
+        repository: Its name.
+        needed: Patterns of the files that are wanted.
 
     Raises:
         HubError: there is no such repository, no connection, or not enough disk.
     """
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(NEEDED)))
+        return Path(snapshot_download(repository, allow_patterns=list(needed)))
     except GatedRepoError as error:
         raise HubError(repository, "it wants an accepted licence and a login") from error
     except RepositoryNotFoundError as error:
