@@ -1,6 +1,7 @@
 """A model of the Qwen-VL family, from a folder or the Hub: looked at before it is loaded, and never its own code."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,24 +173,26 @@ def weight_bytes(folder: Path, quantization: Quantization, bytes_each: int = 2) 
         quantization: Of the language model's linears.
         bytes_each: Of a weight that is not quantized.
     """
-    total = 0.0
-    for tensor_name, size, dimensions in _tensors(folder):
-        is_linear = dimensions == 2 and tensor_name.endswith("proj.weight") and "visual" not in tensor_name
-        total += size * (_BYTES[quantization] if quantization != "none" and is_linear else bytes_each)
-    return round(total)
+    return round(sum(size_of(one, shape, quantization, bytes_each) for one, shape in _shapes(folder)))
+
+
+def size_of(weight: str, shape: tuple[int, ...], quantization: Quantization, bytes_each: int) -> float:
+    """What one weight takes, in bytes."""
+    is_linear = len(shape) == 2 and weight.endswith("proj.weight") and "visual" not in weight
+    each = _BYTES[quantization] if quantization != "none" and is_linear else bytes_each
+    return math.prod(shape) * each
 
 
 _AGAIN = "Download it again, all of its files."
 
 
-def _tensors(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, number of values and number of dimensions of each weight."""
+def _shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of each weight."""
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             # No mapping: it has `keys` alone.
-            for tensor_name in file.keys():  # noqa: SIM118
-                shape = file.get_slice(tensor_name).get_shape()
-                yield tensor_name, int(torch.Size(shape).numel()), len(shape)
+            for weight in file.keys():  # noqa: SIM118
+                yield weight, tuple(file.get_slice(weight).get_shape())
 
 
 def _missing_file(folder: Path) -> str:

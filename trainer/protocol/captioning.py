@@ -22,12 +22,14 @@ class CaptionClip(Section, frozen=True, kw_only=True):
         clip: Its only window holds the frames that are looked at, evenly spaced; its only size is one that
             it trains at. The caption in it is not read.
         frames_per_second: At which the model is told that they follow each other.
+        instructions: For this clip alone; empty takes the request's.
     """
 
     id: str
     key: str = ""
     clip: ClipSpec
     frames_per_second: Annotated[float, Meta(gt=0.0)] = 4.0
+    instructions: str = ""
 
 
 class CaptionRequest(Section, frozen=True, kw_only=True):
@@ -35,7 +37,7 @@ class CaptionRequest(Section, frozen=True, kw_only=True):
 
     Attributes:
         model: A folder with a model of the Qwen-VL family, or a repository of the Hugging Face Hub.
-        instructions: What to describe and what to leave out; stands before the clip's frames are answered.
+        instructions: What to describe and what to leave out; follows the clip's frames.
         frame_pixels: Most pixels of a frame as the model sees it; larger ones are scaled down.
         max_new_tokens: Where a caption is cut off at the latest.
         temperature: 0 always takes the likeliest word; above, words are drawn, by the seed.

@@ -106,9 +106,8 @@ def _said_of(request: CaptionRequest, one: CaptionClip, parts: VisionLanguageMod
     frames_FHWC = read_frames(Path(clip.source), clip.windows[0], clip.sizes[0], clip.flip)
     speaking = Speaking(request.max_new_tokens, request.temperature, request.seed)
     try:
-        inputs = inputs_of(
-            parts, frames_FHWC, request.instructions, one.frames_per_second, request.frame_pixels
-        )
+        told = one.instructions or request.instructions
+        inputs = inputs_of(parts, frames_FHWC, told, one.frames_per_second, request.frame_pixels)
         return describe(parts, inputs, speaking, control.raise_if_stopped)
     except RuntimeError as error:
         if not is_out_of_memory(error):
