@@ -1,6 +1,7 @@
 """Automatic captions: what a vision-language model is told, which frames it sees, and what becomes of its words."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from wan_studio.domain.caption import TRIGGER_PLACEHOLDER, names
 from wan_studio.domain.project import Goal
 
 Memory = Literal["none", "int8", "nf4"]
+_FROM_BEST: tuple[Memory, ...] = ("none", "int8", "nf4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,3 +178,21 @@ def tidied(text: str, trigger: str, *, is_whole: bool = True) -> str:
     # "[trigger], a woman walks": what follows is no beginning any more, unless it is a name or an "I".
     first = re.match(r"(?:A|An|The|In|On|At|With|From|Two|Three|Several|Some|Under|Inside)\b", named)
     return f"{TRIGGER_PLACEHOLDER}, {named[0].lower() + named[1:] if first else named}"
+
+
+def fitting_options(free_gib: float | None) -> CaptionOptions:
+    """What to begin with on this machine: the best model that fits, in as many bits as fit.
+
+    Args:
+        free_gib: Free memory of the GPU; None without one.
+    """
+    if free_gib is None:
+        return CaptionOptions(model=KNOWN_MODELS[-1].name, gpu=None)
+    fits: Iterator[tuple[KnownModel, Memory]] = (
+        (model, memory)
+        for model in (*KNOWN_MODELS[:2], KNOWN_MODELS[-1])
+        for memory in _FROM_BEST
+        if model.needed_gib(memory) <= free_gib
+    )
+    model, memory = next(fits, (KNOWN_MODELS[-1], _FROM_BEST[-1]))
+    return CaptionOptions(model=model.name, memory=memory)

@@ -65,6 +65,7 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec("caption.copy", "Copy caption", "Clip", ("Ctrl+Shift+C",), _CAPTIONS),
     ActionSpec("caption.paste", "Paste caption into selected clips", "Clip", ("Ctrl+Shift+V",), _CAPTIONS),
     ActionSpec("caption.history", "Earlier versions of the caption", "Clip", ("Ctrl+Shift+H",), _CAPTIONS),
+    ActionSpec("caption.auto", "Automatic captions", "Clip", ("Ctrl+Shift+A",), _CAPTIONS),
     ActionSpec("clip.paste", "Paste clips", "Clip", ("Ctrl+V",), (Step.CLIPS,), needs_project=True),
     ActionSpec("clip.search", "Search clips", "Clip", ("Ctrl+F",), (Step.CLIPS,)),
     ActionSpec("clip.attention", "Next clip that needs attention", "Clip", ("Ctrl+J",), (Step.CLIPS,)),
