@@ -36,7 +36,11 @@ def main(words: list[str]) -> int:
         say = events.write
         say(Hello(protocol_version=PROTOCOL_VERSION, trainer_version="0", pid=os.getpid(), device="CPU"))
         if request.model == "foreign":
-            say(RunFailed(kind="caption_model", message="foreign cannot describe clips.", hint="Choose another."))
+            say(
+                RunFailed(
+                    kind="caption_model", message="foreign cannot describe clips.", hint="Choose another."
+                )
+            )
             return 1
         total = len(request.clips)
         say(PhaseStarted(phase=Phase.CAPTIONING, total=total, unit="clips"))
@@ -50,7 +54,11 @@ def main(words: list[str]) -> int:
                     return 0
                 time.sleep(0.02)
             if name.startswith("bad"):
-                say(CaptionFailed(clip=one.id, key=one.key, message=f"{name} cannot be read.", hint="Convert it."))
+                say(
+                    CaptionFailed(
+                        clip=one.id, key=one.key, message=f"{name} cannot be read.", hint="Convert it."
+                    )
+                )
             else:
                 text = f"A slow orbit around {Path(name).stem}, seen in {len(one.clip.windows[0])} frames."
                 say(CaptionMade(clip=one.id, key=one.key, text=text, seconds=seconds))

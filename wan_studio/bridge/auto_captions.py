@@ -20,13 +20,12 @@ from wan_studio.domain.run_state import Outcome, PhaseState, RunState
 from wan_studio.errors import AppError
 from wan_studio.services.auto_captions import (
     BuiltOrder,
+    Kept,
     Order,
-    Proposals,
     build_order,
     captioning_run,
     end_captioning,
     load_proposals,
-    proposals_of,
     save_proposals,
     start_for_project,
 )
@@ -67,10 +66,11 @@ class AutoCaptions(QObject):
         self._session = session
         self._library = library
         self._runs = runs
-        self._proposals: Proposals = {}
+        self._kept = Kept()
         self._store: ProjectStore | None = None
         self._follower: RunFollower | None = None
         self._waiting: _Asked | None = None
+        self._done_before: _Asked | None = None
         self._is_running = self._is_cancelled = self._is_looking = False
         self._began_at = 0.0
         self._state = RunState()
@@ -132,14 +132,19 @@ class AutoCaptions(QObject):
         return self._note
 
     @property
+    def can_start_anew(self) -> bool:
+        """Whether the last order found nothing left to do, and can be made once more all the same."""
+        return self._done_before is not None and not self._is_running
+
+    @property
     def proposals(self) -> Mapping[str, Proposal]:
         """What is proposed, by clip id, settled ones included."""
-        return self._proposals
+        return self._kept.proposals
 
     @property
     def settled(self) -> tuple[str, ...]:
         """Clips whose proposal was accepted or skipped."""
-        return tuple(clip_id for clip_id, one in self._proposals.items() if not one.is_waiting)
+        return tuple(clip_id for clip_id, one in self.proposals.items() if not one.is_waiting)
 
     def start(
         self, clip_ids: Sequence[str], options: CaptionOptions, *, after_training: bool = False
@@ -154,12 +159,19 @@ class AutoCaptions(QObject):
         if self._is_running or not self._session.is_open or not clip_ids:
             return
         asked = _Asked(tuple(clip_ids), options)
-        self._problem, self._note = ("", ""), ""
+        self._problem, self._note, self._done_before = ("", ""), "", None
         if after_training and self.is_training:
             self._waiting = asked
             self.changed.emit()
         else:
             self._begin(asked)
+
+    def start_anew(self) -> None:
+        """Drop what the last order found done already, and make it once more."""
+        asked = self._done_before
+        if asked is not None and not self._is_running:
+            self.forget(asked.clip_ids)
+            self.start(asked.clip_ids, asked.options)
 
     def cancel(self) -> None:
         """End what is under way, or wait no more; what was proposed stays."""
@@ -176,7 +188,7 @@ class AutoCaptions(QObject):
 
     def edit(self, clip_id: str, text: str) -> None:
         """Let a proposal say something else."""
-        one = self._proposals.get(clip_id)
+        one = self.proposals.get(clip_id)
         if one is not None and one.text != text:
             self._take({clip_id: msgspec.structs.replace(one, text=text)}, is_told=False)
 
@@ -195,7 +207,8 @@ class AutoCaptions(QObject):
     def forget(self, clip_ids: Iterable[str]) -> None:
         """Drop proposals, so that the clips are described anew."""
         gone = set(clip_ids)
-        self._proposals = {clip_id: one for clip_id, one in self._proposals.items() if clip_id not in gone}
+        left = {clip_id: one for clip_id, one in self.proposals.items() if clip_id not in gone}
+        self._kept = msgspec.structs.replace(self._kept, proposals=left)
         self._save_timer.start()
         self.proposals_changed.emit()
 
@@ -209,7 +222,7 @@ class AutoCaptions(QObject):
             self._save_timer.stop()
             if self._store is not None:
                 with contextlib.suppress(OSError):
-                    save_proposals(self._store, self._proposals)
+                    save_proposals(self._store, self._kept)
 
     def _begin(self, asked: _Asked) -> None:
         project, store = self._session.project, self._session.store
@@ -221,7 +234,7 @@ class AutoCaptions(QObject):
             for clip_id in asked.clip_ids
             if (source := self._library.source_of(clip_id)) is not None
         }
-        order = Order(asked.clip_ids, asked.options, dict(self._proposals), sources)
+        order = Order(asked.clip_ids, asked.options, dict(self.proposals), sources)
 
         def work() -> tuple[BuiltOrder, RunFolder | None]:
             built = build_order(project, order)
@@ -236,6 +249,7 @@ class AutoCaptions(QObject):
             self._take(built.problems)
             if run is None:
                 self._note = _nothing_left(built)
+                self._done_before = asked if built.done else None
                 self._end()
                 return
             if built.done:
@@ -276,7 +290,10 @@ class AutoCaptions(QObject):
     def _on_news(self, state: RunState, made: list[CaptionMade | CaptionFailed]) -> None:
         is_other = state != self._state
         self._state = state
-        self._take(proposals_of(made, self._session.project))
+        if made:
+            self._kept = self._kept.with_news(made, self._session.project)
+            self._save_timer.start()
+            self.proposals_changed.emit()
         if state.has_ended:
             if state.outcome in (Outcome.FAILED, Outcome.CRASHED) and not self._is_cancelled:
                 hint = state.hint if state.outcome is Outcome.FAILED else "The log in its folder has more."
@@ -297,7 +314,7 @@ class AutoCaptions(QObject):
     def _take(self, made: Mapping[str, Proposal], *, is_told: bool = True) -> None:
         if not made:
             return
-        self._proposals = {**self._proposals, **made}
+        self._kept = msgspec.structs.replace(self._kept, proposals={**self.proposals, **made})
         self._save_timer.start()
         if is_told:
             self.proposals_changed.emit()
@@ -306,14 +323,14 @@ class AutoCaptions(QObject):
         changed = {
             clip_id: msgspec.structs.replace(one, state=state)
             for clip_id in clip_ids
-            if (one := self._proposals.get(clip_id)) is not None
+            if (one := self.proposals.get(clip_id)) is not None
         }
         self._take(changed)
 
     def _save(self) -> None:
-        store, proposals = self._store, self._proposals
+        store, kept = self._store, self._kept
         if store is not None:
-            run_in_background(lambda: save_proposals(store, proposals), lambda _: None, self._on_unsaved)
+            run_in_background(lambda: save_proposals(store, kept), lambda _: None, self._on_unsaved)
 
     def _on_unsaved(self, error: Exception) -> None:
         self._problem = (
@@ -341,10 +358,10 @@ class AutoCaptions(QObject):
 
     def _on_project_opened(self) -> None:
         self.leave()
-        self._follower, self._waiting = None, None
+        self._follower, self._waiting, self._done_before = None, None, None
         self._is_running = self._is_cancelled = False
         self._state, self._problem, self._note = RunState(), ("", ""), ""
-        self._proposals = {}
+        self._kept = Kept()
         self._store = self._session.store if self._session.is_open else None
         self.proposals_changed.emit()
         self.changed.emit()
@@ -353,16 +370,15 @@ class AutoCaptions(QObject):
             return
         project = self._session.project
 
-        def work() -> tuple[Proposals, RunFolder, bool]:
+        def work() -> tuple[Kept, RunFolder, bool]:
             run = captioning_run(store)
             is_alive = run.is_alive()
             return load_proposals(store, project), run, is_alive
 
-        def on_done(found: tuple[Proposals, RunFolder, bool]) -> None:
+        def on_done(found: tuple[Kept, RunFolder, bool]) -> None:
             if store is not self._store or self._is_running:
                 return
-            proposals, run, is_alive = found
-            self._proposals = {**proposals, **self._proposals}
+            self._kept, run, is_alive = found
             self.proposals_changed.emit()
             if is_alive:
                 self._is_running, self._began_at = True, time.monotonic()
@@ -380,7 +396,7 @@ def _nothing_left(built: BuiltOrder) -> str:
     if built.done:
         return (
             f"{_clips(built.done)} had a caption proposed in the same way already. Change the instructions or the "
-            "model, or make them anew."
+            "model for others."
         )
     return "None of these clips can be described; the list says why."
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from trainer.protocol.captioning import CaptionClip, CaptionRequest, request_file
 from trainer.protocol.events import CaptionFailed, CaptionMade
@@ -36,6 +37,25 @@ _PATIENCE_SECONDS = 10.0
 
 Proposals = dict[str, Proposal]
 """By clip id."""
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """What is kept in the project's folder.
+
+    Attributes:
+        proposals: By clip id.
+        until: Time of the last event that they come from; later ones have still to be taken in.
+    """
+
+    proposals: Proposals = {}
+    until: float = 0.0
+
+    def with_news(self, events: Sequence[CaptionMade | CaptionFailed], project: Project) -> "Kept":
+        """The same with what a process has said since."""
+        until = max((one.time for one in events), default=self.until)
+        return Kept(
+            proposals={**self.proposals, **proposals_of(events, project)}, until=max(until, self.until)
+        )
 
 
 class CaptioningBusyError(AppError):
@@ -166,21 +186,21 @@ def end_captioning(run: RunFolder) -> None:
     kill_run(run)
 
 
-def load_proposals(store: ProjectStore, project: Project) -> Proposals:
-    """What has been proposed so far, what a process said after the last look included."""
+def load_proposals(store: ProjectStore, project: Project) -> Kept:
+    """What has been proposed so far; what a process has said since it was kept is taken in."""
     try:
-        known = read_json(_proposals_file(store), Proposals)
+        kept = read_json(_proposals_file(store), Kept)
     except WireError:
-        known = Proposals()
-    events = EventReader(captioning_run(store).events_file).read_new()
-    made = proposals_of([one for one in events if isinstance(one, CaptionMade | CaptionFailed)], project)
-    return {
-        **made,
-        **{clip_id: one for clip_id, one in known.items() if not _is_news(one, made.get(clip_id))},
-    }
+        kept = Kept()
+    news = [
+        one
+        for one in EventReader(captioning_run(store).events_file).read_new()
+        if isinstance(one, CaptionMade | CaptionFailed) and one.time > kept.until
+    ]
+    return kept.with_news(news, project)
 
 
-def save_proposals(store: ProjectStore, proposals: Mapping[str, Proposal]) -> None:
+def save_proposals(store: ProjectStore, kept: Kept) -> None:
     """Keep them.
 
     Raises:
@@ -188,7 +208,7 @@ def save_proposals(store: ProjectStore, proposals: Mapping[str, Proposal]) -> No
     """
     path = _proposals_file(store)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, proposals)
+    write_json(path, kept)
 
 
 def proposals_of(events: Sequence[CaptionMade | CaptionFailed], project: Project) -> Proposals:
@@ -208,11 +228,6 @@ def proposals_of(events: Sequence[CaptionMade | CaptionFailed], project: Project
         else:
             made[clip.id] = Proposal(key=event.key, problem="The model said nothing about this clip.")
     return made
-
-
-def _is_news(known: Proposal, made: Proposal | None) -> bool:
-    """Whether what a process said later takes the place of what is kept."""
-    return made is not None and (made.key != known.key or bool(known.problem))
 
 
 def _caption_clip(

@@ -83,7 +83,8 @@ class AutoPanel(QWidget):
         if problem:
             self._banner.show_message(problem, hint, tone_name="bad")
         elif desk.note and not desk.is_running:
-            self._banner.show_message(desk.note)
+            anew = ("Make them anew", desk.start_anew) if desk.can_start_anew else None
+            self._banner.show_message(desk.note, action=anew)
         else:
             self._banner.hide()
         self._show_progress()

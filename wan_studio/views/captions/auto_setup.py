@@ -34,12 +34,13 @@ Scope = Literal["empty", "selected", "all"]
 
 _REMEMBERED = "captions.auto"
 _SCOPES: tuple[tuple[str, Scope], ...] = (
-    ("Clips without a caption", "empty"),
-    ("Selected clips", "selected"),
-    ("All clips", "all"),
+    ("Without a caption", "empty"),
+    ("Selected", "selected"),
+    ("All", "all"),
 )
 _MEMORY: tuple[tuple[str, Memory], ...] = (("16 bits", "none"), ("8 bits", "int8"), ("4 bits (NF4)", "nf4"))
 _GIB = 2**30
+_FIELD_HEIGHT = 32
 
 
 class AutoSetup(QWidget):
@@ -164,6 +165,7 @@ class AutoSetup(QWidget):
         self.temperature = QDoubleSpinBox()
         self.temperature.setRange(0.0, 2.0)
         self.temperature.setSingleStep(0.1)
+        self.temperature.setFixedHeight(_FIELD_HEIGHT)
         self.temperature.setAccessibleName("Temperature: 0 always takes the likeliest word")
         self.temperature.setToolTip("0 always takes the likeliest word; more makes captions more varied")
         upper = (("Clips", self.scope), ("Compute on", self.device), ("Stored in", self.memory))
@@ -178,7 +180,7 @@ class AutoSetup(QWidget):
     def _build_instructions(self) -> QLayout:
         self.instructions = QPlainTextEdit()
         self.instructions.setAccessibleName("Instructions for the model")
-        self.instructions.setMinimumHeight(92)
+        self.instructions.setMinimumHeight(84)
         self.instructions.setTabChangesFocus(True)
         self.instructions.textChanged.connect(self._renew_suggest)
         self._suggest = button("Take the suggested ones", self._on_suggest, role="link")
@@ -217,6 +219,7 @@ class AutoSetup(QWidget):
         made.setRange(*steps[:2])
         made.setSingleStep(steps[2])
         made.setSuffix(unit)
+        made.setFixedHeight(_FIELD_HEIGHT)
         made.setAccessibleName(name)
         made.setToolTip(name)
         return made

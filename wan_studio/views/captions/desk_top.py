@@ -21,8 +21,9 @@ from wan_studio.views.widgets import Banner, ElidedLabel, button, column, label,
 _SIZES = "captions.splitter"
 _LOWER = 330
 _LOWER_UNDER_A_LIST = 132
-_CLIP_OVER_A_PANEL = 0.32
-"""Of the height, where a panel takes the editor's place."""
+_PANEL_BELOW = 0.68
+"""Of the height, where a panel takes the editor's place; at least the height below."""
+_LEAST_PANEL_BELOW = 420
 
 
 class DeskTop(QWidget):
@@ -148,7 +149,7 @@ class DeskTop(QWidget):
     def _divide(self) -> None:
         lower = _LOWER_UNDER_A_LIST if self._upper.currentWidget() is self.replace else _LOWER
         if self._lower.currentIndex() > 0:
-            lower = round((1 - _CLIP_OVER_A_PANEL) * self._splitter.height())
+            lower = max(_LEAST_PANEL_BELOW, round(_PANEL_BELOW * self._splitter.height()))
         self._splitter.setSizes([max(1, self._splitter.height() - lower), lower])
 
     def _on_divided(self) -> None:
