@@ -69,6 +69,7 @@ class AutoCaptions(QObject):
         self._kept = Kept()
         self._store: ProjectStore | None = None
         self._follower: RunFollower | None = None
+        self._since = 0.0
         self._waiting: _Asked | None = None
         self._done_before: _Asked | None = None
         self._is_running = self._is_cancelled = self._is_looking = False
@@ -254,27 +255,28 @@ class AutoCaptions(QObject):
                 return
             if built.done:
                 self._note = f"{_clips(built.done)} had a caption proposed in the same way already."
-            self._follow(run)
+            self._follow(run, since=0.0)
             if self._is_cancelled:
                 self._stop(run)
 
         self.changed.emit()
         run_in_background(work, on_done, lambda error: self._on_failed(error, store), urgent=True)
 
-    def _follow(self, run: RunFolder) -> None:
-        self._follower = RunFollower(run)
+    def _follow(self, run: RunFolder, since: float) -> None:
+        """Follow a process; what it said until then was taken in before."""
+        self._follower, self._since = RunFollower(run), since
         self._look_timer.start()
 
     def _look(self) -> None:
-        follower = self._follower
+        follower, since = self._follower, self._since
         if follower is None or self._is_looking:
             return
         self._is_looking = True
 
         def work() -> _News:
             state = follower.update()
-            made = [one for one in follower.new_events if isinstance(one, CaptionMade | CaptionFailed)]
-            return state, made
+            said = [one for one in follower.new_events if isinstance(one, CaptionMade | CaptionFailed)]
+            return state, [one for one in said if one.time > since]
 
         def on_done(news: _News) -> None:
             self._is_looking = False
@@ -382,7 +384,7 @@ class AutoCaptions(QObject):
             self.proposals_changed.emit()
             if is_alive:
                 self._is_running, self._began_at = True, time.monotonic()
-                self._follow(run)
+                self._follow(run, since=self._kept.until)
                 self.changed.emit()
 
         run_in_background(work, on_done)
