@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,8 +71,12 @@ class VisionLanguageModel:
     kind: str
 
 
-def model_folder(name: str) -> Path:
+def model_folder(name: str, on_bytes: Callable[[int, int], object] | None = None) -> Path:
     """The folder of a model: as it was named, or from the Hub's local cache, else downloaded into it.
+
+    Args:
+        name: A folder, or a repository.
+        on_bytes: Told of a download's bytes: those that are there, and all.
 
     Raises:
         CaptionModelError: there is no such folder.
@@ -86,7 +90,7 @@ def model_folder(name: str) -> Path:
     cached = cached_folder(name, NEEDED)
     if cached is not None and not _missing_file(cached):
         return cached
-    return downloaded_folder(name, NEEDED)
+    return downloaded_folder(name, NEEDED, on_bytes)
 
 
 def load_vision_language(

@@ -24,7 +24,7 @@ from trainer.protocol.captioning import CaptionClip, CaptionRequest
 from trainer.protocol.events import CaptionFailed, CaptionMade, Hello, Phase, RunFinished
 from trainer.protocol.job import PROTOCOL_VERSION
 from trainer.runtime.control import Control, StopRequested
-from trainer.runtime.device import choose_device, device_name
+from trainer.runtime.device import GIB, choose_device, device_name
 from trainer.runtime.out_of_memory import is_out_of_memory
 from trainer.runtime.reporter import Reporter
 from trainer.runtime.version import TRAINER_VERSION
@@ -61,7 +61,11 @@ def _loaded(
     with reporter.phase(Phase.LOADING) as report:
         control.raise_if_stopped()
         report.progress(0, request.model)
-        folder = model_folder(request.model)
+
+        def on_bytes(there: int, total: int) -> None:
+            report.progress(0, f"Downloading, {there / GIB:.1f} of {total / GIB:.1f} GiB")
+
+        folder = model_folder(request.model, on_bytes)
         checked_kind(folder, request.model)
         control.raise_if_stopped()
         return load_vision_language(folder, request.model, device, request.quantization)

@@ -150,6 +150,8 @@ class AutoPanel(QWidget):
         if phase is None or phase.phase is not Phase.CAPTIONING:
             self._bar.setRange(0, 0)
             doing = "Choosing frames and starting the trainer" if phase is None else "Loading the model"
+            if phase is not None and phase.message.startswith("Downloading"):
+                doing = phase.message
             self._words.set_text(f"{doing}, {duration(desk.seconds)}")
             return
         self._bar.setRange(0, max(1, phase.total))
