@@ -2,8 +2,8 @@
 
 python tests/benchmarks/gradient_error.py [--modes float8_compute,nf4] [--width 512 --height 512 --frames 41]
 
-One expert with Gaussian weights (deviation 0.02), LoRA of rank 16 with both halves random, the same latents, text and
-target for every mode; the base in bfloat16 is what they are compared with, and it is run twice. Gaussian weights have
+One expert with Gaussian weights (deviation 0.02), LoRA of rank 16 with both halves random, the same input (all of its
+channels noise: a plain mask instead makes the tokens weaker and every mode's error larger), text and target for every mode; the base in bfloat16 is what they are compared with, and it is run twice. Gaussian weights have
 no outliers, which flatters 4 bits: `trainer measure --errors` makes harder ones, of fewer blocks.
 """
 
@@ -25,7 +25,6 @@ from torch.nn import functional
 
 from trainer.model.assemble import Assembly, assemble_expert, serve
 from trainer.model.expert_plan import ExpertPlan
-from trainer.model.experts import Experts
 from trainer.model.lora import LoraSettings, add_lora, lora_parameters
 from trainer.model.random_base import RandomSource
 from trainer.protocol.job import Expert
@@ -82,21 +81,25 @@ def step(options: argparse.Namespace, mode: Any, device: torch.device) -> Found:
             if not one.any():
                 one.normal_(0.0, DEVIATION, generator=generator)
     serve({Expert.HIGH: made}, plan, device, print)
-    experts = Experts({Expert.HIGH: made.transformer}, boundary=0.9)
     latent_frames = (options.frames - 1) // 4 + 1
     shape = (1, 16, latent_frames, options.height // 8, options.width // 8)
 
     def drawn(*sizes: int) -> Tensor:
         return torch.randn(sizes, generator=generator, device=device)
 
-    noisy_BCTHW, condition_BCTHW, target_BCTHW = drawn(*shape), drawn(*shape), drawn(*shape)
-    text_BSD = drawn(1, TEXT_TOKENS, int(source.config["text_dim"])).to(experts.dtype)
-    timesteps_B = torch.full((1,), TIMESTEP, device=device)
-    predicted_BCTHW = experts.predict(Expert.HIGH, noisy_BCTHW, condition_BCTHW, timesteps_B, text_BSD)
+    input_BCTHW, target_BCTHW = drawn(1, source.config["in_channels"], *shape[2:]), drawn(*shape)
+    text_BSD = drawn(1, TEXT_TOKENS, source.config["text_dim"])
+    dtype = compute_dtype(device)
+    predicted_BCTHW = made.transformer(
+        hidden_states=input_BCTHW.to(dtype),
+        timestep=torch.full((1,), TIMESTEP, device=device),
+        encoder_hidden_states=text_BSD.to(dtype),
+        return_dict=False,
+    )[0]
     functional.mse_loss(predicted_BCTHW.float(), target_BCTHW).backward()
     gradients = [one.grad.float().flatten() for one in parameters if one.grad is not None]
     found = Found(predicted_BCTHW.detach().float(), torch.cat(gradients))
-    del made, experts, parameters, predicted_BCTHW
+    del made, parameters, predicted_BCTHW
     release_memory()
     return found
 
