@@ -27,7 +27,6 @@ from wan_studio.domain.dataset_builder import ClipFiles, DatasetPlan, Notes, bui
 from wan_studio.domain.frame_sampling import MODEL_FRAMES_PER_SECOND
 from wan_studio.domain.project import Project, ProjectClip
 from wan_studio.errors import AppError
-from wan_studio.services.media_probe import UnreadableVideoError, probe
 from wan_studio.services.project_store import ProjectStore
 from wan_studio.services.run_process import RunStartError, kill_run, process_runs, start_process
 from wan_studio.services.trainer_runtime import trainer_command
@@ -234,6 +233,9 @@ def _caption_clip(
     project: Project, clip: ProjectClip, options: CaptionOptions, known: SourceVideo | None
 ) -> CaptionClip | str:
     """A clip with the frames that the model sees of it; a sentence where it has none."""
+    # Here: the decoder behind it need not be there for the first window.
+    from wan_studio.services.media_probe import UnreadableVideoError, probe
+
     try:
         source = known if known is not None and _is_current(known) else probe(Path(clip.source))
     except UnreadableVideoError as error:

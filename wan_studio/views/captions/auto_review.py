@@ -49,11 +49,16 @@ class AutoReview(QWidget):
         self._back.setText(f"Bring back {count(settled, 'settled one')}")
         self._back.setVisible(settled > 0)
         self._empty_back.setVisible(settled > 0)
-        if rows:
-            wanted = self.model.row_of(shown)
-            self._go_to(wanted if wanted >= 0 else min(max(at, 0), len(rows) - 1))
+        wanted = self.model.row_of(shown)
+        if wanted < 0 and shown:
+            # Settled: on to what took its place.
+            wanted = min(max(at, 0), len(rows) - 1)
+        elif wanted < 0:
+            wanted = next((at for at, one in enumerate(rows) if one.can_be_accepted), -1)
+        if wanted >= 0:
+            self._go_to(wanted)
         else:
-            self._shown = ""
+            self._show_nothing()
         self._renew_buttons()
 
     def select(self, clip_id: str) -> None:
@@ -187,6 +192,16 @@ class AutoReview(QWidget):
         self._head.set_text(head)
         self._renew_buttons()
 
+    def _show_nothing(self) -> None:
+        self._shown = ""
+        self._is_showing = True
+        self.editor.clear()
+        self.editor.setReadOnly(True)
+        self.editor.setPlaceholderText("Choose a clip to see why it was not described.")
+        self._is_showing = False
+        self._old.hide()
+        self.diff.hide()
+
     def _on_data_changed(self) -> None:
         at = self.model.row_of(self._shown)
         if at >= 0:
@@ -210,6 +225,8 @@ class AutoReview(QWidget):
         ticked = len(self.model.ticked)
         empty = sum(one.is_for_empty for one in self.model.rows)
         at = self.model.row_of(self._shown)
+        self._skip.setEnabled(at >= 0)
+        self._again.setEnabled(at >= 0)
         self._accept.setEnabled(at >= 0 and self.model.rows[at].can_be_accepted)
         self._accept_ticked.setText(f"Accept {ticked} ticked")
         self._accept_ticked.setEnabled(ticked > 0)

@@ -176,6 +176,8 @@ class DeskTop(QWidget):
         layout.setStretch(1, 1)
         lower.setLayout(layout)
         splitter = QSplitter(Qt.Orientation.Vertical)
+        # The clip may be small, whatever the panels want that can take its place.
+        self._upper.setMinimumHeight(120)
         splitter.addWidget(self._upper)
         self._lower = QStackedWidget()
         self._lower.addWidget(lower)

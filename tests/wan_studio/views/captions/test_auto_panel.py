@@ -6,6 +6,7 @@ from PySide6.QtTest import QTest
 
 from tests.wan_studio.conftest import STAND_IN_CAPTIONER, use_trainer
 from wan_studio.bridge.auto_captions import AutoCaptions
+from wan_studio.domain.auto_caption import Proposal
 from wan_studio.domain.checks import Step
 
 pytestmark = pytest.mark.media
@@ -167,3 +168,18 @@ def test_what_was_chosen_is_remembered_and_own_instructions_belong_to_their_goal
     assert other.options == setup.options
     setup._on_suggest()
     assert setup.options.instructions == {}
+
+
+def test_a_clip_that_cannot_be_described_waits_to_be_looked_at_and_takes_nobody_away(
+    qtbot, page, panel, desk
+):
+    first, second, _ = (clip.id for clip in page.session.project.clips)
+    desk._take({second: Proposal(key="", problem="It is damaged.")})
+    assert page.session.clip_id == first
+    assert not panel.review._skip.isEnabled()
+    panel.review.list.setCurrentIndex(panel.review.model.index(0))
+    assert page.session.clip_id == second
+    assert panel.review.editor.placeholderText() == "It is damaged."
+    assert not panel.review._accept.isEnabled()
+    panel.review._skip.click()
+    assert not panel.review.model.rows
