@@ -1,6 +1,6 @@
 """The captions that a model proposes and that the user has not decided about yet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,7 @@ class ProposalListModel(QAbstractListModel):
         super().__init__(parent)
         self._rows: list[ProposalRow] = []
         self._ticks: dict[str, bool] = {}
+        self._counts: tuple[int, int] | None = None
 
     @property
     def rows(self) -> Sequence[ProposalRow]:
@@ -55,6 +56,13 @@ class ProposalListModel(QAbstractListModel):
         """Those that are to be accepted."""
         return [row for row in self._rows if self._is_ticked(row)]
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many are ticked, and how many are for clips without a caption."""
+        if self._counts is None:
+            self._counts = len(self.ticked), sum(row.is_for_empty for row in self._rows)
+        return self._counts
+
     def row_of(self, clip_id: str) -> int:
         """The clip's row, or -1."""
         return next((at for at, row in enumerate(self._rows) if row.clip_id == clip_id), -1)
@@ -63,6 +71,7 @@ class ProposalListModel(QAbstractListModel):
         """Show these; ticks that the user has set or taken stay."""
         if rows == self._rows:
             return
+        self._counts = None
         if len(rows) == len(self._rows) and all(
             new.clip_id == old.clip_id for new, old in zip(rows, self._rows, strict=True)
         ):
@@ -76,12 +85,7 @@ class ProposalListModel(QAbstractListModel):
     def forget_ticks(self) -> None:
         """Another project: nothing of it was ticked."""
         self._ticks.clear()
-
-    def set_ticks(self, ticks: Mapping[str, bool]) -> None:
-        """Tick these, or not."""
-        self._ticks |= ticks
-        if self._rows:
-            self.dataChanged.emit(self.index(0), self.index(len(self._rows) - 1))
+        self._counts = None
 
     def rowCount(self, parent: AnyIndex | None = None) -> int:
         """Clips with a proposal."""
@@ -120,6 +124,7 @@ class ProposalListModel(QAbstractListModel):
         row = self._rows[index.row()]
         if not row.can_be_accepted:
             return False
+        self._counts = None
         self._ticks[row.clip_id] = Qt.CheckState(value) is Qt.CheckState.Checked
         self.dataChanged.emit(index, index, [role])
         return True

@@ -60,7 +60,6 @@ class AutoPanel(QWidget):
 
     def open(self) -> None:
         """Come into view: with what waits for the user, else with the order."""
-        self.setup.renew()
         self.renew_rows()
         self._show_view(is_review=bool(self.review.model.rows) or self._desk.is_running)
         self.renew()

@@ -222,8 +222,7 @@ class AutoReview(QWidget):
         self.accept_wanted.emit([one.clip_id for one in self.model.ticked])
 
     def _renew_buttons(self) -> None:
-        ticked = len(self.model.ticked)
-        empty = sum(one.is_for_empty for one in self.model.rows)
+        ticked, empty = self.model.counts
         at = self.model.row_of(self._shown)
         self._skip.setEnabled(at >= 0)
         self._again.setEnabled(at >= 0)

@@ -171,7 +171,9 @@ class CaptionsPage(Page):
         side.setLayout(layout)
         self._top = DeskTop(self.bench, self._captions_in, self._names)
         self._sheet = CaptionSheet(self.bench, self._index, self._top)
-        self._automatic = AutomaticCaptions(self.bench, self._top, lambda: self._list.selected_ids)
+        self._automatic = AutomaticCaptions(
+            self.bench, self._index, self._top, lambda: self._list.selected_ids
+        )
         body = QWidget()
         across = QHBoxLayout(body)
         across.setContentsMargins(0, 0, 0, 0)
