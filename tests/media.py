@@ -1,7 +1,7 @@
 """Real video files for tests, each frame with its number drawn into it.
 
 Import it as ``from tests.media import make_video, number_in`` (``pythonpath = ["."]`` of the
-pytest settings makes ``tests`` a namespace package; it has no ``__init__.py``).
+pytest settings puts the folder of ``tests`` on the path).
 
 A frame shows its number as eight black or white squares, 4 across and 2 down, most significant
 bit at the top left, on four coloured quadrants: red top left, green top right, blue bottom left,

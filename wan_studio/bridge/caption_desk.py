@@ -3,13 +3,13 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from wan_studio.bridge.background import run_in_background
 from wan_studio.bridge.clip_library import ClipLibrary
 from wan_studio.bridge.project_session import ProjectSession
+from wan_studio.domain.project import ProjectClip
 from wan_studio.services.caption_batch import (
     CaptionLook,
     CaptionWrite,
@@ -20,6 +20,7 @@ from wan_studio.services.caption_batch import (
     write_captions,
 )
 from wan_studio.services.caption_history import TYPED, CaptionHistory, CaptionVersion
+from wan_studio.services.caption_place import CaptionPlace, place_of
 
 _TOLD_AT_ONCE = 100
 
@@ -64,7 +65,7 @@ class CaptionDesk(QObject):
         self._theirs: dict[str, str] = {}
         self._marks: dict[str, tuple[int, int] | None] = {}
         self._to_tell: list[str] = []
-        self._is_looking = False
+        self._is_looking = self._wants_all = False
         self._generation = 0
         self._tell_timer = QTimer(self)
         self._tell_timer.setSingleShot(True)
@@ -107,8 +108,8 @@ class CaptionDesk(QObject):
             # Words of ours that are still under way, or failed to be written, are no change from outside.
             expected = (*self._may_hold.get(clip_id, ()), self._on_disk.get(clip_id, facts.caption or ""))
             self._may_hold[clip_id] = expected
-            path = Path(clip.caption_file)
-            batch.writes[clip_id] = CaptionWrite(clip_id, path, expected, texts[clip_id])
+            place = self._place(clip)
+            batch.writes[clip_id] = CaptionWrite(clip_id, place.beside, expected, texts[clip_id], place)
             if clip_id not in self._theirs:
                 self._on_disk[clip_id] = texts[clip_id]
             self._unsaved[clip_id] = self._unsaved.get(clip_id, 0) + 1
@@ -129,12 +130,12 @@ class CaptionDesk(QObject):
 
     def convert(self, clip_id: str, encoding: str) -> None:
         """Write a caption of another encoding anew as UTF-8; its bytes are kept in the history."""
-        path = Path(self._session.project.clip(clip_id).caption_file)
+        place = self._place(self._session.project.clip(clip_id))
         history = CaptionHistory(self._session.store.folder)
 
         def work() -> str:
             with self._write_lock:
-                return convert_to_utf_8(path, encoding, history)
+                return convert_to_utf_8(place, encoding, history)
 
         def on_done(text: str) -> None:
             self._on_disk[clip_id] = text
@@ -145,10 +146,10 @@ class CaptionDesk(QObject):
 
     def load_versions(self, clip_id: str, on_done: Callable[[list[CaptionVersion]], object]) -> None:
         """Read a caption's earlier versions in the background and hand them over, the latest first."""
-        path = Path(self._session.project.clip(clip_id).caption_file)
+        place = self._place(self._session.project.clip(clip_id))
         history = CaptionHistory(self._session.store.folder)
         run_in_background(
-            lambda: history.versions_of(path),
+            lambda: history.versions_of(place.now),
             on_done,
             lambda error: self.write_failed.emit(clip_id, error),
             urgent=True,
@@ -156,26 +157,35 @@ class CaptionDesk(QObject):
 
     def load_guess(self, clip_id: str, on_done: Callable[[tuple[str, str]], object]) -> None:
         """Read a caption that is no UTF-8 as what it probably is, and hand over its text and encoding."""
-        path = Path(self._session.project.clip(clip_id).caption_file)
+        place = self._place(self._session.project.clip(clip_id))
         run_in_background(
-            lambda: guess_caption(path),
+            lambda: guess_caption(place.now),
             on_done,
             lambda error: self.write_failed.emit(clip_id, error),
             urgent=True,
         )
+
+    def load_place(self, clip_id: str, on_done: Callable[[tuple[str, str]], object]) -> None:
+        """Find out in the background where a caption is kept; hands over its path, and why it is not beside."""
+        place = self._place(self._session.project.clip(clip_id))
+        task = run_in_background(lambda: (str(place.now), place.note), on_done, urgent=True)
+        self.destroyed.connect(task.cancel)
 
     def look_again(self, clip_ids: Sequence[str] | None = None) -> None:
         """See in the background whether files were changed outside; without ids, all of them.
 
         A caption of `clip_ids` that was changed is told by `changed_outside`; others are taken over.
         """
-        if self._is_looking or not self._session.is_open:
+        if not self._session.is_open:
+            return
+        if self._is_looking:
+            self._wants_all = self._wants_all or clip_ids is None
             return
         self._is_looking = True
         generation = self._generation
         asked = None if clip_ids is None else frozenset(clip_ids)
         files = [
-            (clip.id, Path(clip.caption_file), self._marks.get(clip.id))
+            (clip.id, self._place(clip), self._marks.get(clip.id))
             for clip in self._session.project.clips
             if (asked is None or clip.id in asked) and self._library.facts_of(clip.id).is_known
         ]
@@ -184,6 +194,9 @@ class CaptionDesk(QObject):
             self._is_looking = False
             if generation == self._generation:
                 self._take_looks(found, asked or frozenset())
+            if self._wants_all:
+                self._wants_all = False
+                self.look_again()
 
         def on_error(error: Exception) -> None:
             self._is_looking = False
@@ -196,6 +209,9 @@ class CaptionDesk(QObject):
         """Write at once what waits, and wait for what is being written: the window closes."""
         while (done := self._write_next()) is not None:
             self._on_written(done)
+
+    def _place(self, clip: ProjectClip) -> CaptionPlace:
+        return place_of(clip, self._session.store.captions_folder)
 
     def _write_next(self) -> tuple[int, WriteOutcome] | None:
         """Write the batch that waits longest; on any thread, one at a time, so that the order stays."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
@@ -14,6 +13,7 @@ from wan_studio.domain.caption import TRIGGER_PLACEHOLDER, names, trains_as
 from wan_studio.domain.caption_lint import Finding, LintContext, Verdict, lint, lint_context, needs_attention
 from wan_studio.domain.caption_search import CaptionEntry
 from wan_studio.domain.caption_words import WordsInUse
+from wan_studio.domain.clip_names import clip_label, shared_sources
 from wan_studio.domain.project import MAIN
 from wan_studio.services.token_counter import ESTIMATE, TokenCounter, load_counter
 
@@ -80,6 +80,7 @@ class CaptionIndex(QObject):
         self._entries: dict[str, CaptionEntry] = {}
         self._contexts: dict[str, LintContext] = {}
         self._shape: object = None
+        self._shared: frozenset[str] = frozenset()
         self._model: ModelSection | None = None
         self._counter = ESTIMATE
         self._touched: set[str] = set()
@@ -102,6 +103,11 @@ class CaptionIndex(QObject):
     def counter(self) -> TokenCounter:
         """What counts the tokens."""
         return self._counter
+
+    def label_of(self, clip_id: str) -> str:
+        """What the clip is called, with its range where others use its file; empty while that is not known."""
+        entry = self._entries.get(clip_id)
+        return "" if entry is None else entry.name
 
     def read(self, clip_id: str, text: str) -> CaptionReading:
         """How this text would train as the clip's caption."""
@@ -130,7 +136,12 @@ class CaptionIndex(QObject):
         project = self._session.project
         datasets = (MAIN, *(dataset.name for dataset in project.extra_datasets))
         contexts = {name: lint_context(project, name) for name in datasets}
-        shape = [(clip.id, clip.dataset, clip.rejected) for clip in project.clips]
+        self._shared = shared_sources(project)
+        # Names tell ranges apart: they are others when a trim is.
+        shape = [
+            (clip.id, clip.dataset, clip.rejected, clip.title, clip.source in self._shared and clip.trim)
+            for clip in project.clips
+        ]
         if contexts != self._contexts or shape != self._shape:
             self._contexts, self._shape = contexts, shape
             self.touch(frozenset(clip.id for clip in project.clips))
@@ -171,7 +182,7 @@ class CaptionIndex(QObject):
             items.append(
                 _Item(
                     clip.id,
-                    PurePath(clip.source).name,
+                    clip_label(clip, known.source, is_shared=clip.source in self._shared),
                     known.caption or "",
                     clip.dataset,
                     not known.caption_problem,

@@ -8,6 +8,7 @@ from PySide6.QtCore import QObject, QTimer, Signal
 from wan_studio.bridge.clip_library import ClipLibrary
 from wan_studio.bridge.project_session import ProjectSession
 from wan_studio.domain.checks import ClipFacts, Problem
+from wan_studio.domain.clip_names import shared_sources
 from wan_studio.domain.clip_record import ClipRecord, DuplicateMark, make_record
 from wan_studio.domain.project import Project, ProjectClip
 
@@ -41,6 +42,7 @@ class ClipIndex(QObject):
         self._clips: dict[str, ProjectClip] = {}
         self._marks: Mapping[str, DuplicateMark] = {}
         self._judged_by: tuple[object, ...] = ()
+        self._shared: frozenset[str] = frozenset()
         self._stale: dict[str, None] = {}
         self._untold: set[str] = set()
         self._told_at = 0.0
@@ -110,6 +112,10 @@ class ClipIndex(QObject):
         if is_judged_anew:
             self._made.clear()
         clips = {clip.id: clip for clip in project.clips}
+        shared = shared_sources(project)
+        renamed, self._shared = shared ^ self._shared, shared
+        for clip_id in [one.id for one in project.clips if renamed and one.source in renamed]:
+            self._made.pop(clip_id, None)
         is_reordered = list(clips) != list(self._clips)
         old_clips, self._clips = self._clips, clips
         if is_reordered:
@@ -118,7 +124,9 @@ class ClipIndex(QObject):
             }
             self._made = {clip_id: made for clip_id, made in self._made.items() if clip_id in clips}
         self._make_stale(
-            clip_id for clip_id, clip in clips.items() if is_judged_anew or old_clips.get(clip_id) is not clip
+            clip_id
+            for clip_id, clip in clips.items()
+            if is_judged_anew or old_clips.get(clip_id) is not clip or clip.source in renamed
         )
         if is_reordered:
             self.order_changed.emit()
@@ -159,7 +167,7 @@ class ClipIndex(QObject):
         if old is not None and all(new is before for new, before in zip(made, old, strict=True)):
             return False
         self._made[clip_id] = made
-        record = make_record(project, *made)
+        record = make_record(project, *made, is_shared=clip.source in self._shared)
         is_new = record != self._records.get(clip_id)
         self._records[clip_id] = record
         return is_new
@@ -167,12 +175,12 @@ class ClipIndex(QObject):
 
 def _unknown(clip: ProjectClip) -> ClipRecord:
     """A clip of which only its name is known yet: rows are there before anything is looked at."""
-    name = clip.source.replace("\\", "/").rsplit("/", 1)[-1]
     return ClipRecord(
         id=clip.id,
-        name=name,
+        name=clip.name,
+        label=clip.name,
         source=clip.source,
-        text=name.casefold(),
+        text=f"{clip.title}\n{clip.file_name}".casefold(),
         dataset=clip.dataset,
         rating=clip.rating,
         rejected=clip.rejected,

@@ -25,6 +25,8 @@ _TOLD_AFTER_MILLISECONDS = 40
 _SLICE_SECONDS = 0.008
 _CAPTIONS_AT_ONCE = 200
 _ASKED_AT_ONCE = 100
+_STRIPS_KEPT = 24
+"""Of about 1 MB each."""
 
 _Arrival = Callable[[], str]
 """Takes something that a worker found into the facts; returns the clip's id, empty when it is out of date."""
@@ -61,6 +63,7 @@ class ClipLibrary(QObject):
         self._pool = pool or media_pool()
         self._facts: dict[str, ClipFacts] = {}
         self._posters = PosterShelf()
+        self._strips = PosterShelf(_STRIPS_KEPT)
         self._asked: dict[str, str] = {}
         self._clips: dict[str, ProjectClip] = {}
         self._jobs: dict[tuple[Kind, str], MediaJob] = {}
@@ -105,6 +108,20 @@ class ClipLibrary(QObject):
                 self._wish_timer.start()
         return poster
 
+    def strip_of(self, clip_id: str) -> QPixmap | None:
+        """Small pictures across the clip, side by side; where they are not at hand, they will be.
+
+        Only the clip that was asked for last is waited for.
+        """
+        strip, source = self._strips.get(clip_id), self.source_of(clip_id)
+        if strip is not None or source is None or source.is_image or self._strips.has_none(clip_id):
+            return strip
+        if ("strip", clip_id) not in self._jobs and not self.is_paused:
+            for kind, other in [key for key in self._jobs if key[0] == "strip"]:
+                self._pool.cancel([self._jobs.pop((kind, other))])
+            self._ask("strip", self._clips[clip_id], VISIBLE)
+        return None
+
     @property
     def waiting(self) -> int:
         """Clips whose files were not looked at yet."""
@@ -135,6 +152,7 @@ class ClipLibrary(QObject):
         for clip in clips:
             if clip.id in clip_ids:
                 self._posters.drop(clip.id)
+                self._strips.drop(clip.id)
                 self._look_at(clip)
         self._tell_progress()
 
@@ -175,6 +193,7 @@ class ClipLibrary(QObject):
         for known in (
             self._facts,
             self._posters,
+            self._strips,
             self._asked,
             self._clips,
             self._jobs,
@@ -196,6 +215,7 @@ class ClipLibrary(QObject):
                 self._facts[clip.id] = _NOTHING
                 self._waiting += 1
             self._posters.drop(clip.id)
+            self._strips.drop(clip.id)
             self._unasked[clip.id] = clip
         if self._unasked and not self._ask_timer.isActive():
             self._ask_timer.start()
@@ -216,8 +236,9 @@ class ClipLibrary(QObject):
             self._waiting -= not self._facts.pop(gone).is_known
             self._asked.pop(gone, None)
             self._posters.drop(gone)
+            self._strips.drop(gone)
             self._unasked.pop(gone, None)
-            for kind in ("probe", "poster", "look"):
+            for kind in ("probe", "poster", "look", "strip"):
                 job = self._jobs.pop((kind, gone), None)
                 if job is not None:
                     self._looks -= kind == "look"
@@ -256,6 +277,8 @@ class ClipLibrary(QObject):
                     self._take_source(clip_id, found, reply)
                 elif kind == "poster":
                     self._posters.put(clip_id, image)
+                elif kind == "strip":
+                    self._strips.put(clip_id, image)
                 if take is not None:
                     take(clip_id, reply)
                 return clip_id
@@ -325,9 +348,10 @@ class ClipLibrary(QObject):
                 self._ask("poster", self._clips[clip_id], VISIBLE)
 
     def _read_captions(self, clips: Sequence[ProjectClip]) -> None:
+        folder = self._session.store.captions_folder
         for start in range(0, len(clips), _CAPTIONS_AT_ONCE):
             part = clips[start : start + _CAPTIONS_AT_ONCE]
-            run_in_background(lambda part=part: read_captions(part), self._take_captions)
+            run_in_background(lambda part=part: read_captions(part, folder), self._take_captions)
 
     def _take_captions(self, read: dict[str, tuple[str | None, str]]) -> None:
         changed: set[str] = set()

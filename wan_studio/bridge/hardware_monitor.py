@@ -32,7 +32,7 @@ class _Sample:
 
     Attributes:
         seconds: When, by a clock that never goes back.
-        own_pids: The shown run's processes.
+        own_pids: The shown run's processes, or a rehearsal's.
     """
 
     seconds: float
@@ -65,6 +65,7 @@ class HardwareMonitor(QObject):
         self._alerts: tuple[Alert, ...] = ()
         self._run: RunFolder | None = None
         self._is_training = False
+        self._rehearsal: RunFolder | None = None
         self._pace = StepPace()
         self._timer = QTimer(self)
         self._timer.setInterval(_INTERVAL_MILLISECONDS)
@@ -82,7 +83,7 @@ class HardwareMonitor(QObject):
 
     @property
     def own_pids(self) -> frozenset[int]:
-        """Processes of the shown run at the last look: their memory is free for the next run."""
+        """Processes of the shown run, or of a rehearsal, at the last look: their memory is free for the next run."""
         return self._own_pids
 
     def set_folders(self, folders: Mapping[DiskUse, Path]) -> None:
@@ -98,6 +99,10 @@ class HardwareMonitor(QObject):
         if watched is not None:
             self._pace.add(watched.state.step, watched.state.seconds_per_step)
 
+    def watch_rehearsal(self, run: RunFolder | None) -> None:
+        """Count the memory of a rehearsal as our own, too; None when it is over."""
+        self._rehearsal = run
+
     def start(self) -> None:
         """Ask now, and then every second."""
         self.ask()
@@ -112,7 +117,7 @@ class HardwareMonitor(QObject):
         if self._is_asking:
             return
         self._is_asking = True
-        folders, run = dict(self._folders), self._run if self._is_training else None
+        folders, run = dict(self._folders), self._run if self._is_training else self._rehearsal
         run_in_background(lambda: self._take(folders, run), self._on_taken, self._on_failed)
 
     def _take(self, folders: Mapping[DiskUse, Path], run: RunFolder | None) -> _Sample:

@@ -16,7 +16,7 @@ from wan_studio.domain.hardware import HardwareSnapshot, machine_of
 from wan_studio.domain.machine import GIB, Machine
 from wan_studio.domain.manual_card import ManualCard
 from wan_studio.domain.plan_reasons import notes, reasons, ways_out
-from wan_studio.domain.plan_space import nested
+from wan_studio.domain.plan_space import PLANNED, nested
 from wan_studio.domain.project import Settings
 from wan_studio.domain.recommend import Flavour, Judgement, Planner, Recommendation, applied, values_of
 from wan_studio.domain.workload import ClipExtent, clip_extents
@@ -27,27 +27,6 @@ _SETTLE_MILLISECONDS = 150
 """A recommendation waits for that long a pause: while somebody types, only the forecast follows."""
 _MACHINE_MILLISECONDS = 3000
 """What the machine alone asks for comes no more often: another program's memory may come and go all the time."""
-PLANNED = (
-    "datasets.num_frames",
-    "datasets.resolutions",
-    "model.checkpoint_offloading",
-    "model.compile",
-    "model.feed_forward_chunks",
-    "model.layer_offloading",
-    "model.low_vram",
-    "model.resident_blocks",
-    "multistage.switch_every",
-    "quantization.text_encoder",
-    "quantization.transformer",
-    "quantization.vae",
-    "sample.in_tiles",
-    "training.batch_size",
-    "training.gradient_accumulation",
-    "training.gradient_checkpointing",
-    "training.kept_activations",
-    "training.kept_blocks",
-)
-"""What a plan sets, whatever the project has there; the rank, which a plan leaves as it is, is not among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +125,14 @@ class PlanDesk(QObject):
     def manual_card(self) -> ManualCard | None:
         """The card that the user plans for instead of this machine's."""
         return self._manual
+
+    @property
+    def knows_the_clips(self) -> bool:
+        """Whether there are clips, and each that trains was looked at: plans are for just these."""
+        if not self._session.is_open:
+            return False
+        training = [clip.id for clip in self._session.project.clips if not clip.rejected]
+        return bool(training) and all(self._library.facts_of(clip_id).is_known for clip_id in training)
 
     def flavours_now(self) -> tuple[Flavour, ...]:
         """Which recommendations the project follows in every value; none when it was changed by hand."""

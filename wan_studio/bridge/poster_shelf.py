@@ -9,9 +9,14 @@ _POSTERS_KEPT = 400
 
 
 class PosterShelf:
-    """Posters by clip id, and which clips have none."""
+    """Posters by clip id, and which clips have none.
 
-    def __init__(self) -> None:
+    Args:
+        kept: So many are at hand.
+    """
+
+    def __init__(self, kept: int = _POSTERS_KEPT) -> None:
+        self._kept = kept
         self._posters: OrderedDict[str, QPixmap] = OrderedDict()
         self._without: set[str] = set()
 
@@ -35,7 +40,7 @@ class PosterShelf:
             self._without.add(clip_id)
             return
         self._posters[clip_id] = QPixmap.fromImage(image)
-        while len(self._posters) > _POSTERS_KEPT:
+        while len(self._posters) > self._kept:
             self._posters.popitem(last=False)
 
     def drop(self, clip_id: str) -> None:

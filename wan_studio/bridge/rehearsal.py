@@ -163,6 +163,7 @@ class Rehearsal(QObject):
             if self._is_cancelled:
                 self._stop(begun)
             self._watcher.watch(begun.run)
+            self._hardware.watch_rehearsal(begun.run)
 
         self.changed.emit()
         run_in_background(lambda: begin_rehearsal(project, store), on_begun, self._on_failed, urgent=True)
@@ -245,6 +246,7 @@ class Rehearsal(QObject):
 
     def _end(self) -> None:
         self._watcher.watch(None)
+        self._hardware.watch_rehearsal(None)
         self._begun = None
         self._is_running = False
         self.changed.emit()

@@ -86,6 +86,13 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="SECTION.FIELD=VALUE",
         help="any setting, e.g. target.rank=32, or regularization.repeats=2 (may be repeated)",
     )
+    train.add_argument(
+        "--plan",
+        choices=("balanced", "fastest", "safest", "none"),
+        default="balanced",
+        help="take the settings of memory, sizes and frames that suit this machine, but for those given"
+        " (default: balanced; not for a project that is gone on with)",
+    )
     train.add_argument("--skip-unreadable", action="store_true", help="leave out clips that cannot be read")
     train.add_argument(
         "--continue-by-itself",

@@ -92,7 +92,7 @@ class _Work:
         }
         if self.is_json:
             return
-        name = Path(clip.source).name
+        name = clip.name
         if problem:
             complain(f"{name}: {problem}")
             return

@@ -13,6 +13,7 @@ from trainer.protocol.run_folder import RunFolder
 from wan_studio.cli.console import EXIT_DONE, say
 from wan_studio.cli.display import display_problem
 from wan_studio.cli.runs import follow_to_the_end
+from wan_studio.cli.train_plan import with_plan
 from wan_studio.domain.job_builder import BuiltJob
 from wan_studio.domain.project import (
     Project,
@@ -22,6 +23,7 @@ from wan_studio.domain.project import (
     checked_name,
     split_assignment,
 )
+from wan_studio.domain.recommend import Flavour
 from wan_studio.errors import AppError
 from wan_studio.paths import default_projects_folder
 from wan_studio.services.base_models import absolute_base, absolute_model, check_base_model
@@ -84,12 +86,14 @@ def run_train(arguments: argparse.Namespace, open_window: OpenWindow) -> int:
     folder = arguments.out.expanduser().absolute() if arguments.out else default_folder(f"{name}-lora")
     store = ProjectStore(folder)
     check_writable(folder)
-    project = _project(arguments, store, name, base)
+    project, begins_anew = _project(arguments, store, name, base)
     check_base_model(project.settings.model)
     # Before the clips, whose folder may hold these folders.
     for role, given in _extra_folders(arguments).items():
         project = import_clips(project, [given.expanduser().absolute()], store.captions_folder, role)
     project = import_clips(project, [clips], store.captions_folder)
+    if begins_anew and arguments.plan != "none":
+        project = with_plan(project, store, Flavour(arguments.plan), _given_fields(arguments))
     built = prepare_job(project, store, refuse_unreadable=not arguments.skip_unreadable)
     shown = Shown(is_headless=arguments.headless, continues_by_itself=arguments.continue_by_itself)
     return train_project(store, project, built, open_window, shown)
@@ -149,8 +153,14 @@ def check_writable(folder: Path) -> None:
         raise OutputFolderError(folder, f"{place} cannot be written ({error.strerror or error})") from error
 
 
-def _project(arguments: argparse.Namespace, store: ProjectStore, name: str, base: str) -> Project:
-    """The project to train: the one that is there, or a new one; what was given on the command line wins."""
+def _project(
+    arguments: argparse.Namespace, store: ProjectStore, name: str, base: str
+) -> tuple[Project, bool]:
+    """The project to train: the one that is there, or a new one; what was given on the command line wins.
+
+    Also whether its settings begin anew, because it, its goal or its base is new.
+    """
+    is_same = False
     if store.exists:
         project = store.load()
         is_same = (project.goal, project.settings.model.base) == (arguments.goal, base)
@@ -177,9 +187,18 @@ def _project(arguments: argparse.Namespace, store: ProjectStore, name: str, base
                 settings = settings.with_text(assignment)
     settings = _with_flags(settings, arguments)
     settings = msgspec.structs.replace(settings, model=absolute_model(settings.model))
-    return msgspec.structs.replace(
+    changed = msgspec.structs.replace(
         project, name=name, goal=arguments.goal, trigger=trigger, settings=settings
     )
+    return changed, not is_same
+
+
+def _given_fields(arguments: argparse.Namespace) -> frozenset[str]:
+    """The settings that were given on the command line, as "section.field"."""
+    given = {".".join(split_assignment(one)[:2]) for one in arguments.assignments}
+    given |= {"datasets.num_frames"} if arguments.frames is not None else set()
+    given |= {"datasets.resolutions"} if arguments.resolution is not None else set()
+    return frozenset(given)
 
 
 def _extra_folders(arguments: argparse.Namespace) -> dict[Role, Path]:

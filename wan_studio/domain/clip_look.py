@@ -8,6 +8,10 @@ SIGNATURE_BYTES = 32
 """Bytes of one picture's part in a signature."""
 
 
+STRIP_FRAMES = 12
+"""So many small pictures of a clip lie side by side in its strip."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClipLook:
     """Measured on a few small pictures of a clip.

@@ -31,9 +31,10 @@ NUMBERS: dict[str, Callable[[ClipRecord], float | None]] = {
     "group": lambda record: record.group,
 }
 TEXTS: dict[str, Callable[[ClipRecord], str]] = {
-    "name": lambda record: record.name,
+    "name": lambda record: f"{record.name}\n{PurePath(record.source).name}",
     "caption": lambda record: record.caption or "",
     "codec": lambda record: record.codec,
+    "bucket": lambda record: " ".join(f"{width}x{height}" for width, height in record.buckets),
     "set": lambda record: record.dataset or "main",
     "folder": lambda record: str(PurePath(record.source).parent),
 }

@@ -1,13 +1,14 @@
 """A clip as a search sees it: everything that can be asked about it, worked out once."""
 
 from dataclasses import dataclass
-from pathlib import PurePath
 
 import msgspec
 
+from wan_studio.domain.buckets import bucket_for
 from wan_studio.domain.checks import ClipFacts, Level, Problem, clip_problems
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.clip_look import ClipLook
+from wan_studio.domain.clip_names import clip_label
 from wan_studio.domain.frame_sampling import sampled_length
 from wan_studio.domain.project import Project, ProjectClip
 
@@ -53,12 +54,15 @@ class ClipRecord(msgspec.Struct, frozen=True):
     """What is known of a clip, flat; a number that is not known is None.
 
     Attributes:
-        text: Name and caption in lower case, for words that name no field.
+        name: What it is called: the user's name for it, or the file's.
+        label: The name, with the range where other clips use the same file.
+        text: Names and caption in lower case, for words that name no field.
         side: Side in pixels of the square with the area of the used picture; resolutions are given so.
         seconds: Length of the source.
         used_seconds: Length of the trimmed range.
         trains: Frames that train of it.
         speed: How much faster than real it is learnt.
+        buckets: Widths and heights at which it trains, one for each resolution.
         findings: What was found, as names of `clip_health.FINDINGS`.
         problems: The same as sentences about this clip, worst first.
     """
@@ -70,6 +74,7 @@ class ClipRecord(msgspec.Struct, frozen=True):
     dataset: str
     rating: int
     rejected: bool
+    label: str = ""
     caption: str | None = None
     codec: str = ""
     width: int | None = None
@@ -81,6 +86,7 @@ class ClipRecord(msgspec.Struct, frozen=True):
     used_seconds: float | None = None
     trains: int | None = None
     speed: float | None = None
+    buckets: tuple[tuple[int, int], ...] = ()
     megabytes: float | None = None
     group: int = -1
     findings: frozenset[str] = frozenset()
@@ -98,10 +104,14 @@ class ClipRecord(msgspec.Struct, frozen=True):
 
 
 def make_record(
-    project: Project, clip: ProjectClip, facts: ClipFacts, mark: DuplicateMark | None = None
+    project: Project,
+    clip: ProjectClip,
+    facts: ClipFacts,
+    mark: DuplicateMark | None = None,
+    *,
+    is_shared: bool = False,
 ) -> ClipRecord:
-    """Work out what can be asked about a clip."""
-    name = PurePath(clip.source.replace("\\", "/")).name
+    """Work out what can be asked about a clip; `is_shared` says that other clips use its file."""
     caption = facts.caption
     found = set(_findings(project, clip, facts))
     if mark is not None and not clip.rejected:
@@ -112,9 +122,10 @@ def make_record(
     found |= {"outside"} if "Trim outside" in shorts else set()
     record = ClipRecord(
         id=clip.id,
-        name=name,
+        name=clip.name,
+        label=clip_label(clip, facts.source, is_shared=is_shared),
         source=clip.source,
-        text=f"{name}\n{caption or ''}".casefold(),
+        text=f"{clip.title}\n{clip.file_name}\n{caption or ''}".casefold(),
         dataset=clip.dataset,
         rating=clip.rating,
         rejected=clip.rejected,
@@ -136,6 +147,9 @@ def _with_source(record: ClipRecord, project: Project, clip: ProjectClip, source
         used = source.seconds_at(trim.end_frame) - source.seconds_at(trim.start_frame)
         length = sampled_length(source, trim, settings.num_frames, settings.sampling)
         trains, speed = length.frames, length.speed
+    shown = (crop.width * source.pixel_aspect, crop.height)
+    upscale = settings.allow_upscale
+    sizes = [bucket_for(*shown, resolution, allow_upscale=upscale) for resolution in settings.resolutions]
     return msgspec.structs.replace(
         record,
         codec=source.codec,
@@ -148,6 +162,7 @@ def _with_source(record: ClipRecord, project: Project, clip: ProjectClip, source
         used_seconds=used,
         trains=trains,
         speed=speed,
+        buckets=tuple(dict.fromkeys((size.width, size.height) for size in sizes)),
         megabytes=source.size_bytes / 1e6,
     )
 

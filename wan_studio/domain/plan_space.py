@@ -13,6 +13,28 @@ from wan_studio.domain.workload import ClipExtent
 Changes = dict[str, Any]
 """New values by "section.field"."""
 
+PLANNED = (
+    "datasets.num_frames",
+    "datasets.resolutions",
+    "model.checkpoint_offloading",
+    "model.compile",
+    "model.feed_forward_chunks",
+    "model.layer_offloading",
+    "model.low_vram",
+    "model.resident_blocks",
+    "multistage.switch_every",
+    "quantization.text_encoder",
+    "quantization.transformer",
+    "quantization.vae",
+    "sample.in_tiles",
+    "training.batch_size",
+    "training.gradient_accumulation",
+    "training.gradient_checkpointing",
+    "training.kept_activations",
+    "training.kept_blocks",
+)
+"""What a plan sets, whatever the project has there; the rank, which a plan leaves as it is, is not among them."""
+
 BASE_RESOLUTION = 512
 LARGER_RESOLUTIONS = (768, 1024)
 ENOUGH_FRAMES = 21

@@ -29,7 +29,7 @@ from wan_studio.domain.clip import TrimRange
 from wan_studio.domain.frame_sampling import SamplingRule
 from wan_studio.errors import AppError
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MAIN = ""
 """Name of the main data set: the clips of the folder that a project is made from."""
 
@@ -301,6 +301,7 @@ class ProjectClip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         rejected: Left out of training, but kept in the list.
         dataset: Name of its data set; empty is the main one.
         rating: The user's, 1 to 5; 0 is none.
+        title: What the user calls it; empty is the name of its file.
     """
 
     id: str
@@ -311,6 +312,17 @@ class ProjectClip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     rejected: bool = False
     dataset: str = MAIN
     rating: Annotated[int, Meta(ge=0, le=5)] = 0
+    title: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """Name of its file, whichever system the path comes from."""
+        return self.source.replace("\\", "/").rsplit("/", 1)[-1]
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.title or self.file_name
 
 
 class Project(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -321,6 +333,7 @@ class Project(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         settings: `settings.datasets` are those of the main data set. The clip of a row of
             `settings.sample.rows` is an index into `clips`.
         extra_datasets: Further data sets.
+        words: Words that the spell check takes as right here.
     """
 
     name: FileName
@@ -329,6 +342,7 @@ class Project(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     clips: tuple[ProjectClip, ...] = ()
     settings: Settings = Settings()
     extra_datasets: tuple[ProjectDataset, ...] = ()
+    words: tuple[str, ...] = ()
     format_version: Annotated[int, Meta(ge=FORMAT_VERSION)] = FORMAT_VERSION
 
     def __post_init__(self) -> None:

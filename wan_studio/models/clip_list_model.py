@@ -7,6 +7,7 @@ from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistent
 
 from wan_studio.bridge.clip_library import ClipLibrary
 from wan_studio.bridge.project_session import ProjectSession
+from wan_studio.domain.clip_names import clip_label, shared_sources
 from wan_studio.domain.project import ProjectClip
 
 _MANY = 64
@@ -23,6 +24,7 @@ class ClipRole(IntEnum):
     POSTER = Qt.ItemDataRole.UserRole + 4
     CAPTION = Qt.ItemDataRole.UserRole + 5
     REJECTED = Qt.ItemDataRole.UserRole + 6
+    STRIP = Qt.ItemDataRole.UserRole + 8
 
 
 class ClipListModel(QAbstractListModel):
@@ -34,6 +36,7 @@ class ClipListModel(QAbstractListModel):
         self._library = library
         self._clips: tuple[ProjectClip, ...] = ()
         self._rows: dict[str, int] = {}
+        self._shared: frozenset[str] = frozenset()
         session.project_opened.connect(self._refresh)
         session.project_changed.connect(self._refresh)
         library.clips_changed.connect(self._on_clips_changed)
@@ -55,7 +58,8 @@ class ClipListModel(QAbstractListModel):
         clip = self._clips[index.row()]
         match role:
             case Qt.ItemDataRole.DisplayRole | Qt.ItemDataRole.AccessibleTextRole:
-                return _name(clip)
+                is_shared = clip.source in self._shared
+                return clip_label(clip, self._library.source_of(clip.id), is_shared=is_shared)
             case Qt.ItemDataRole.ToolTipRole:
                 problems = self._library.problems_of(clip.id)
                 return "\n".join([clip.source, *(problem.text for problem in problems)])
@@ -78,6 +82,7 @@ class ClipListModel(QAbstractListModel):
 
     def _refresh(self) -> None:
         clips = self._session.project.clips if self._session.is_open else ()
+        self._shared = shared_sources(self._session.project) if clips else frozenset()
         if [clip.id for clip in clips] != [clip.id for clip in self._clips]:
             self.beginResetModel()
             self._clips = clips
@@ -108,7 +113,3 @@ def ranges(rows: list[int]) -> list[tuple[int, int]]:
         else:
             found.append((row, row))
     return found
-
-
-def _name(clip: ProjectClip) -> str:
-    return clip.source.replace("\\", "/").rsplit("/", 1)[-1]

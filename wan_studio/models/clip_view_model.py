@@ -56,7 +56,7 @@ def _worst(record: ClipRecord) -> int:
 
 
 _KEYS: dict[Column, Callable[[ClipRecord], Any]] = {
-    Column.NAME: lambda record: record.name.casefold(),
+    Column.NAME: lambda record: record.label.casefold(),
     Column.LENGTH: lambda record: record.used_seconds or 0.0,
     Column.SIZE: lambda record: record.side or 0.0,
     Column.RATE: lambda record: record.fps or 0.0,
@@ -192,6 +192,8 @@ class ClipViewModel(QAbstractTableModel):
                 return clip_id
             case ClipRole.POSTER:
                 return self._library.poster_of(clip_id)
+            case ClipRole.STRIP:
+                return self._library.strip_of(clip_id)
             case ClipRole.REJECTED:
                 return record.rejected
             case ClipRole.PROBLEMS:
@@ -245,7 +247,7 @@ class ClipViewModel(QAbstractTableModel):
 def cell_text(record: ClipRecord, column: Column) -> str:
     """What the table says."""
     if column is Column.NAME:
-        return record.name
+        return record.label
     if column is Column.CAPTION:
         return " ".join((record.caption or "").split())
     if column is Column.RATING:

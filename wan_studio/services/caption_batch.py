@@ -3,17 +3,17 @@
 import contextlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from wan_studio.errors import AppError
 from wan_studio.services.caption_history import NOT_WRITTEN, CaptionHistory, Kept
+from wan_studio.services.caption_place import CaptionPlace, is_refusal, read_caption_at
 from wan_studio.services.caption_store import (
     CaptionEncodingError,
     CaptionFileError,
     content_of,
-    read_caption,
     replace_caption,
     text_as_guessed,
     text_of,
@@ -32,6 +32,7 @@ class CaptionWrite:
     Attributes:
         clip_id: Of the clip.
         path: Its `.txt`.
+        place: Where else it may be; None for nowhere else.
         expected: Texts that the file may hold; with another one somebody else changed it.
         text: What it is to say, line ends as `\n`.
     """
@@ -40,6 +41,7 @@ class CaptionWrite:
     path: Path
     expected: tuple[str, ...]
     text: str
+    place: CaptionPlace | None = None
 
 
 @dataclass(slots=True)
@@ -64,17 +66,19 @@ def write_captions(writes: Sequence[CaptionWrite], history: CaptionHistory, what
     refused: list[Kept] = []
     for write in writes:
         try:
-            before = content_of(write.path)
-            text = "" if before is None else text_of(write.path, before)
-            if text == write.text:
+            path = write.path if write.place is None else write.place.now
+            before = content_of(path)
+            text = "" if before is None else text_of(path, before)
+            if text == write.text and (before is not None or path.parent.is_dir()):
                 outcome.written[write.clip_id] = write.text
                 continue
-            after = write.text.encode() if before is None else with_text(write.path, before, write.text)
-            if text in write.expected:
-                ready.append((write, Kept(write.path, before, after)))
+            after = write.text.encode() if before is None else with_text(path, before, write.text)
+            if text in write.expected or (before is None and not path.parent.is_dir()):
+                target = path if write.place is None else write.place.for_writing
+                ready.append((write, Kept(target, before, after)))
             else:
                 outcome.changed_outside[write.clip_id] = text
-                refused.append(Kept(write.path, before, after))
+                refused.append(Kept(path, before, after))
         except (AppError, UnicodeEncodeError) as error:
             outcome.failed[write.clip_id] = _told(error)
     try:
@@ -87,8 +91,8 @@ def write_captions(writes: Sequence[CaptionWrite], history: CaptionHistory, what
         return outcome
     # Opening and renaming wait for the system: several at a time.
     with ThreadPoolExecutor(_AT_A_TIME if len(ready) > _FEW else 1) as pool:
-        write_one = partial(_write, is_durable=len(ready) <= _FEW)
-        errors = pool.map(write_one, [kept for _, kept in ready])
+        write_one = partial(_write, history=history, what=what, is_durable=len(ready) <= _FEW)
+        errors = pool.map(write_one, [write for write, _ in ready], [kept for _, kept in ready])
         for (write, _), error in zip(ready, errors, strict=True):
             if error is None:
                 outcome.written[write.clip_id] = write.text
@@ -97,7 +101,7 @@ def write_captions(writes: Sequence[CaptionWrite], history: CaptionHistory, what
     return outcome
 
 
-def convert_to_utf_8(path: Path, encoding: str, history: CaptionHistory) -> str:
+def convert_to_utf_8(place: CaptionPlace, encoding: str, history: CaptionHistory) -> str:
     """Write a caption of another encoding anew as UTF-8, its bytes kept in the history; returns its text.
 
     Raises:
@@ -105,13 +109,18 @@ def convert_to_utf_8(path: Path, encoding: str, history: CaptionHistory) -> str:
         CaptionHistoryError: they cannot be kept; the file stays as it is.
         CaptionFileError: it cannot be read or written.
     """
-    before = content_of(path)
+    before = content_of(place.now)
     if before is None:
         return ""
     after = before.decode(encoding).encode()
-    history.keep([Kept(path, before, after)], "Converted to UTF-8")
-    replace_caption(path, after)
-    return read_caption(path).text
+    text = text_of(place.now, after)
+    kept, what = Kept(place.for_writing, before, after), "Converted to UTF-8"
+    history.keep([kept], what)
+    write = CaptionWrite("", place.beside, (), text, place)
+    failed = _write(write, kept, history=history, what=what, is_durable=True)
+    if failed is not None:
+        raise failed
+    return text
 
 
 def guess_caption(path: Path) -> tuple[str, str]:
@@ -143,36 +152,48 @@ class CaptionLook:
 
 
 def look_at_captions(
-    files: Iterable[tuple[str, Path, tuple[int, int] | None]],
+    files: Iterable[tuple[str, CaptionPlace, tuple[int, int] | None]],
 ) -> dict[str, CaptionLook]:
     """Read the captions whose time or size is another than at the last look, by clip id.
 
     Args:
-        files: Clip id, file, and the mark of the last look.
+        files: Clip id, place, and the mark of the last look.
     """
     found: dict[str, CaptionLook] = {}
-    for clip_id, path, known in files:
+    for clip_id, place, known in files:
         mark = None
         with contextlib.suppress(OSError):
-            stat = path.stat()
+            stat = place.now.stat()
             mark = (stat.st_mtime_ns, stat.st_size)
         if mark == known:
             continue
         try:
-            found[clip_id] = CaptionLook(mark, read_caption(path).text)
+            found[clip_id] = CaptionLook(mark, read_caption_at(place).text)
         except AppError as error:
             found[clip_id] = CaptionLook(mark, None, str(error))
     return found
 
 
-def _write(kept: Kept, *, is_durable: bool) -> AppError | None:
-    """Write one file; returns why not."""
+def _write(
+    write: CaptionWrite, kept: Kept, *, history: CaptionHistory, what: str, is_durable: bool
+) -> AppError | None:
+    """Write one file, in the project where its own place refuses; returns why not."""
+    stand_in = None if write.place is None else write.place.kept
     try:
-        if kept.before is None:
-            kept.path.parent.mkdir(parents=True, exist_ok=True)
+        if stand_in is not None and kept.path == stand_in:
+            stand_in.parent.mkdir(parents=True, exist_ok=True)
         replace_caption(kept.path, kept.after, is_durable=is_durable)
     except OSError as error:
         return CaptionFileError(kept.path, "written", error)
+    except CaptionFileError as error:
+        if stand_in is None or kept.path == stand_in or not is_refusal(error.__cause__):
+            return error
+        moved = replace(kept, path=stand_in)
+        try:
+            history.keep([moved], what)
+        except AppError as failed:
+            return failed
+        return _write(write, moved, history=history, what=what, is_durable=is_durable)
     except AppError as error:
         return error
     return None

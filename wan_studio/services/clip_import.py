@@ -10,6 +10,7 @@ import msgspec
 
 from wan_studio.domain.project import MAIN, Project, ProjectClip
 from wan_studio.errors import AppError
+from wan_studio.services.caption_place import can_be_written, kept_path
 from wan_studio.services.media_probe import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_media
 
 
@@ -123,6 +124,6 @@ def _identity(path: Path) -> str:
 
 def _caption_file(media: Path, captions_folder: Path | None) -> Path:
     beside = media.with_suffix(".txt")
-    if captions_folder is None or beside.exists() or os.access(media.parent, os.W_OK):
+    if captions_folder is None or beside.exists() or can_be_written(beside):
         return beside
-    return captions_folder / beside.name
+    return kept_path(beside, captions_folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.job_builder import BuiltJob, build_job
 from wan_studio.domain.project import MAIN, Project, ProjectClip
-from wan_studio.services.caption_store import read_caption
+from wan_studio.services.caption_place import read_clip_caption
 from wan_studio.services.media_probe import UnreadableVideoError, probe
 from wan_studio.services.project_store import ProjectStore
 
@@ -66,7 +66,8 @@ def prepare_job(
     if refuse_unreadable and probed.errors:
         raise next(iter(probed.errors.values()))
     captions = {
-        clip_id: read_caption(Path(project.clip(clip_id).caption_file)).text for clip_id in probed.sources
+        clip_id: read_clip_caption(project.clip(clip_id), store.captions_folder).text
+        for clip_id in probed.sources
     }
     built = build_job(
         project,

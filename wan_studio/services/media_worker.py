@@ -17,7 +17,7 @@ from wan_studio.domain.clip_look import ClipLook
 
 _LENGTH = struct.Struct("<I")
 
-Kind = Literal["probe", "poster", "look"]
+Kind = Literal["probe", "poster", "look", "strip"]
 
 
 class MediaRequest(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class MediaReply(msgspec.Struct, frozen=True):
 
     Attributes:
         source: Of a probe: the source as `probe_cache` encodes it.
-        poster: Of a poster: its file.
+        poster: Of a poster or a strip of pictures: its file.
         look: Of a look.
         problem: A sentence; empty when all is well.
         hint: What to do about it.
@@ -90,6 +90,8 @@ def answer(request: MediaRequest) -> MediaReply:
                 return MediaReply(source=encoded_source(source))
             case "poster":
                 return MediaReply(poster=str(ThumbnailCache(folder / "posters").poster(source)))
+            case "strip":
+                return MediaReply(poster=str(ThumbnailCache(folder / "posters").strip(source)))
             case "look":
                 # The file is open and warm: its poster costs little now, and is there when it is scrolled to.
                 with contextlib.suppress(PosterError):

@@ -11,7 +11,8 @@ from wan_studio.domain.project import Project, Settings
 from wan_studio.domain.recommend import Judgement
 from wan_studio.errors import AppError
 from wan_studio.services.base_models import check_base_model
-from wan_studio.services.caption_store import CaptionEncodingError, CaptionFileError, read_caption
+from wan_studio.services.caption_place import CaptionFolderMissingError, read_clip_caption
+from wan_studio.services.caption_store import CaptionEncodingError, CaptionFileError
 from wan_studio.services.hardware_probe import disk_free_bytes
 from wan_studio.services.job_preparation import Progress, prepare_job
 from wan_studio.services.project_store import ProjectStore
@@ -64,7 +65,7 @@ def run_preflight(project: Project, store: ProjectStore, on_progress: Progress |
         built = prepare_job(project, store, on_progress)
     except AppError as error:
         checks.append(Check(error.message, Level.BLOCKER, error.hint))
-        checks += _other_caption_checks(project, error)
+        checks += _other_caption_checks(project, store.captions_folder, error)
     else:
         used = sum(not clip.rejected for clip in project.clips)
         trains = sum(clip.flip == "none" for clip in built.job.clips)
@@ -107,14 +108,16 @@ def plan_check(judgement: Judgement, machine: Machine) -> Check:
     return Check(peak, Level.WARNING, hint, Step.HARDWARE)
 
 
-def _other_caption_checks(project: Project, told: AppError) -> list[Check]:
+def _other_caption_checks(project: Project, captions_folder: Path, told: AppError) -> list[Check]:
     """The captions that would stand in the way next: all are told at once, not one after another."""
     checks: list[Check] = []
     for clip in project.clips:
         if clip.rejected:
             continue
         try:
-            read_caption(Path(clip.caption_file))
+            read_clip_caption(clip, captions_folder)
+        except CaptionFolderMissingError:
+            continue  # Its clip is missing, too, and that is told.
         except (CaptionEncodingError, CaptionFileError) as error:
             if error.message != told.message:
                 checks.append(Check(error.message, Level.BLOCKER, error.hint))

@@ -9,11 +9,14 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from wan_studio.domain.clip import SourceVideo
+from wan_studio.domain.clip_look import STRIP_FRAMES
 from wan_studio.errors import AppError
 from wan_studio.services.frame_reader import FrameReader
 
 POSTER_HEIGHT = 180
 _WIDEST = 4 * POSTER_HEIGHT
+STRIP_WIDTH, STRIP_HEIGHT = 192, 108
+"""Of one picture of a strip, in pixels; the clip's own shape stands in the middle, on black."""
 
 
 class PosterError(AppError):
@@ -51,8 +54,33 @@ class ThumbnailCache:
             raise PosterError(path, error) from error
         return path
 
-    def _path(self, source: SourceVideo) -> Path:
-        identity = f"1\0{source.path}\0{source.size_bytes}\0{source.modified_ns}"
+    def strip(self, source: SourceVideo) -> Path:
+        """Twelve small pictures across the video, side by side in one file, for looking through it quickly.
+
+        Raises:
+            UnreadableVideoError: the source cannot be read.
+            PosterError: the folder cannot be written.
+        """
+        path = self._path(source, "strip ")
+        if path.is_file():
+            return path
+        strip = np.zeros((STRIP_HEIGHT, STRIP_FRAMES * STRIP_WIDTH, 3), np.uint8)
+        with FrameReader(source) as reader:
+            for at in range(STRIP_FRAMES):
+                frame = (2 * at + 1) * source.frame_count // (2 * STRIP_FRAMES)
+                picture = reader.read_scaled(frame, STRIP_WIDTH, STRIP_HEIGHT)
+                height, width = picture.shape[:2]
+                top, left = (STRIP_HEIGHT - height) // 2, at * STRIP_WIDTH + (STRIP_WIDTH - width) // 2
+                strip[top : top + height, left : left + width] = picture
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_jpeg(path, strip)
+        except OSError as error:
+            raise PosterError(path, error) from error
+        return path
+
+    def _path(self, source: SourceVideo, kind: str = "") -> Path:
+        identity = f"{kind}1\0{source.path}\0{source.size_bytes}\0{source.modified_ns}"
         return (
             self._folder
             / f"{hashlib.sha256(identity.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.jpg"

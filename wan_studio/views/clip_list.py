@@ -1,7 +1,7 @@
 """Lists of clips: one that follows the chosen clip, and how a clip looks in a narrow one."""
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
-from PySide6.QtGui import QColor, QFocusEvent, QPainter, QPixmap
+from PySide6.QtGui import QColor, QFocusEvent, QFontMetrics, QPainter, QPixmap
 from PySide6.QtWidgets import (
     QAbstractScrollArea,
     QListView,
@@ -11,6 +11,7 @@ from PySide6.QtWidgets import (
 )
 
 from wan_studio.domain.checks import Level, Problem
+from wan_studio.domain.clip_names import RANGE_MARK
 from wan_studio.models.clip_list_model import ClipRole
 from wan_studio.views.theme import ToneName, icon, tone, tones
 
@@ -20,6 +21,15 @@ _MARKS: dict[Level, tuple[str, ToneName]] = {
     Level.WARNING: ("warning-circle", "warn"),
     Level.BLOCKER: ("x-circle", "bad"),
 }
+
+
+def elided_name(metrics: QFontMetrics, label: str, width: int) -> str:
+    """A clip's name that fits; the range behind it, which tells it from others of its file, stays whole."""
+    name, dot, part = label.rpartition(RANGE_MARK)
+    if not dot:
+        return metrics.elidedText(label, Qt.TextElideMode.ElideMiddle, width)
+    room = width - metrics.horizontalAdvance(dot + part)
+    return metrics.elidedText(name, Qt.TextElideMode.ElideRight, max(room, 0)) + dot + part
 
 
 class ClipListView(QListView):
@@ -65,9 +75,7 @@ class ClipRowDelegate(QStyledItemDelegate):
         problems: tuple[Problem, ...] = index.data(ClipRole.PROBLEMS) or ()
         words = QRect(picture.right() + 11, box.top(), box.right() - picture.right() - 44, box.height())
         painter.setPen(tone("text"))
-        shown = painter.fontMetrics().elidedText(
-            str(index.data()), Qt.TextElideMode.ElideMiddle, words.width()
-        )
+        shown = elided_name(painter.fontMetrics(), str(index.data()), words.width())
         painter.drawText(words, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, shown)
         if index.data(ClipRole.REJECTED):
             name, tone_name = "prohibit", "muted"

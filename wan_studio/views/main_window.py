@@ -229,8 +229,11 @@ class MainWindow(QMainWindow):
         self._rail_timer.start()
         if not self._hears_of_plans:
             # Only now: the planner is made with the first project.
+            from wan_studio.undo.first_plan import FirstPlan
+
             self._hears_of_plans = True
             self.bench.plans.judged.connect(self._rail_timer.start)
+            self._first_plan = FirstPlan(self.bench.session, self.bench.plans)
         next_step = Step.CLIPS if self.bench.session.project.clips else Step.GOAL
         self.go_to(next_step)
         self._landed_on = next_step

@@ -110,3 +110,6 @@ def test_our_own_trainers_memory_is_known_as_ours(qtbot, monitor, nvml, tmp_path
     monitor.watch_training(None)
     look(qtbot, monitor)
     assert monitor.own_pids == frozenset()
+    monitor.watch_rehearsal(RunFolder(tmp_path))
+    look(qtbot, monitor)
+    assert (monitor.own_pids, monitor.alerts) == ({own.pid}, ())

@@ -14,6 +14,7 @@ from wan_studio.bridge.background import wait_for_background
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.calibration import CalibrationRecord
 from wan_studio.domain.manual_card import ManualCard
+from wan_studio.domain.plan_space import PLANNED
 from wan_studio.domain.project import Project
 from wan_studio.domain.recommend import Flavour
 from wan_studio.domain.step_plan import step_plan
@@ -74,7 +75,7 @@ def test_all_that_a_plan_sets_but_the_rank_is_known_to_be_its_own(bench, qtbot):
     look(bench)
     wait_for_plans(qtbot, bench)
     changes = bench.plans.plans[Flavour.BALANCED].recommendation.changes
-    assert set(changes) == {*plan_desk.PLANNED, "target.rank"}
+    assert set(changes) == {*PLANNED, "target.rank"}
 
 
 def test_what_a_plan_sets_by_itself_asks_for_no_new_recommendation(bench, qtbot):

@@ -1,12 +1,10 @@
 from PySide6.QtGui import QImage
 
-from wan_studio.bridge import poster_shelf
 from wan_studio.bridge.poster_shelf import PosterShelf
 
 
-def test_the_poster_that_was_not_looked_at_for_longest_goes_first(qapp, monkeypatch):
-    monkeypatch.setattr(poster_shelf, "_POSTERS_KEPT", 2)
-    shelf = PosterShelf()
+def test_the_poster_that_was_not_looked_at_for_longest_goes_first(qapp):
+    shelf = PosterShelf(2)
     image = QImage(4, 4, QImage.Format.Format_RGB888)
     shelf.put("a", image)
     shelf.put("b", image)

@@ -6,6 +6,11 @@ from wan_studio.services.caption_batch import (
     write_captions,
 )
 from wan_studio.services.caption_history import NOT_WRITTEN, CaptionHistory
+from wan_studio.services.caption_place import CaptionPlace, kept_path
+
+
+def at(path):
+    return CaptionPlace(path, kept_path(path, path.parent / "captions"), path.parent)
 
 
 def write(path, text, *expected):
@@ -74,7 +79,7 @@ def test_another_encoding_is_guessed_and_converted_with_its_bytes_kept(tmp_path)
     text, encoding = guess_caption(path)
     assert (text, encoding) == ("La caméra tourne, été à la plage\n", "cp1252")
     history = CaptionHistory(tmp_path / "project")
-    assert convert_to_utf_8(path, encoding, history) == text
+    assert convert_to_utf_8(at(path), encoding, history) == text
     assert path.read_bytes() == "La caméra tourne, été à la plage\r\n".encode()
     assert history.versions_of(path)[-1].content == content
 
@@ -82,12 +87,12 @@ def test_another_encoding_is_guessed_and_converted_with_its_bytes_kept(tmp_path)
 def test_a_look_reads_only_what_changed_since_the_last(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("one")
-    first = look_at_captions([("a", path, None)])
+    first = look_at_captions([("a", at(path), None)])
     assert first["a"].text == "one"
-    assert look_at_captions([("a", path, first["a"].mark)]) == {}
+    assert look_at_captions([("a", at(path), first["a"].mark)]) == {}
     path.write_text("two, longer")
-    assert look_at_captions([("a", path, first["a"].mark)])["a"].text == "two, longer"
+    assert look_at_captions([("a", at(path), first["a"].mark)])["a"].text == "two, longer"
     path.write_bytes("été".encode("latin-1"))
-    found = look_at_captions([("a", path, None)])["a"]
+    found = look_at_captions([("a", at(path), None)])["a"]
     assert found.text is None
     assert "not UTF-8" in found.problem

@@ -4,6 +4,7 @@ import pytest
 from tests.media import make_video
 from wan_studio.domain.job_builder import NothingToTrainError
 from wan_studio.domain.project import Project, ProjectDataset, Settings
+from wan_studio.services.caption_place import place_of
 from wan_studio.services.caption_store import CaptionEncodingError
 from wan_studio.services.clip_import import import_clips
 from wan_studio.services.job_preparation import prepare_job
@@ -54,6 +55,15 @@ def test_a_caption_in_another_encoding_is_refused(tmp_path, clips):
     (clips / "clip2.txt").write_bytes("ゆっくりと回る".encode("cp932"))
     with pytest.raises(CaptionEncodingError, match=r"clip2\.txt"):
         prepare_job(made(clips), ProjectStore(tmp_path / "project"))
+
+
+def test_a_caption_that_is_kept_in_the_project_trains(tmp_path, clips):
+    project, store = made(clips), ProjectStore(tmp_path / "project")
+    place = place_of(project.clips[1], store.captions_folder)
+    place.kept.parent.mkdir(parents=True)
+    place.kept.write_text("[trigger] kept")
+    built = prepare_job(project, store)
+    assert [clip.caption for clip in built.job.clips] == ["w number 1", "w kept", "w number 10"]
 
 
 def test_missing_captions_are_counted(tmp_path, clips):

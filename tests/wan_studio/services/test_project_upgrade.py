@@ -30,7 +30,7 @@ VERSION_1 = {
 
 def test_a_project_of_version_1_is_todays_with_everything_in_the_main_data_set():
     project = msgspec.convert(upgraded(VERSION_1), Project)
-    assert project.format_version == FORMAT_VERSION == 4
+    assert project.format_version == FORMAT_VERSION == 5
     assert [one.id for one in project.clips_of("")] == ["a", "b", "c"]
     assert project.settings.datasets.sampling == "whole_range"
     assert (project.name, project.goal, project.trigger) == ("old", "style", "w")

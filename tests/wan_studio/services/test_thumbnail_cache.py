@@ -45,3 +45,17 @@ def test_a_poster_of_a_gone_file_or_into_a_file_is_a_sentence(tmp_path):
     path.unlink()
     with pytest.raises(UnreadableVideoError):
         ThumbnailCache(tmp_path / "posters").poster(source)
+
+
+def test_a_strip_holds_twelve_moments_across_the_clip_and_is_made_once(tmp_path):
+    source = probe(make_video(tmp_path / "a.mp4", width=320, height=180, frames=48))
+    cache = ThumbnailCache(tmp_path / "posters")
+    path = cache.strip(source)
+    picture = picture_of(path)
+    assert picture.shape == (108, 12 * 192, 3)
+    moments = [number_in(picture[:, 192 * at : 192 * (at + 1)]) for at in range(12)]
+    assert moments == [2 + 4 * at for at in range(12)]
+    written = path.stat().st_mtime_ns
+    assert cache.strip(source) == path
+    assert path.stat().st_mtime_ns == written
+    assert cache.poster(source) != path

@@ -1,11 +1,9 @@
 """Joins automatic captions to the page: clips to describe, captions to compare with, and acceptance as one step."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from PySide6.QtCore import QObject
 
-from wan_studio.bridge.caption_index import CaptionIndex
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.auto_caption import CaptionOptions
 from wan_studio.models.proposal_list_model import ProposalRow
@@ -19,20 +17,16 @@ from wan_studio.views.wording import count
 class AutomaticCaptions(QObject):
     """The one place where a proposal becomes a caption."""
 
-    def __init__(
-        self, bench: Workbench, index: CaptionIndex, top: DeskTop, selected_ids: Callable[[], Sequence[str]]
-    ) -> None:
+    def __init__(self, bench: Workbench, top: DeskTop, selected_ids: Callable[[], Sequence[str]]) -> None:
         """Join them.
 
         Args:
             bench: What the pages share.
-            index: Knows the clips' names: to take thousands of paths apart takes too long.
             top: Where the panel is shown.
             selected_ids: Gives the clips that are selected in the page's list.
         """
         super().__init__(top)
         self._bench = bench
-        self._index = index
         self._desk = bench.auto_captions
         self._top = top
         self._selected_ids = selected_ids
@@ -86,16 +80,7 @@ class AutomaticCaptions(QObject):
             clip for clip in session.project.clips if clip.id in proposals and proposals[clip.id].is_waiting
         ]
         texts = self._bench.captions.texts_of([clip.id for clip in waiting])
-        known = self._index.entries
-        return [
-            ProposalRow(
-                clip.id,
-                known[clip.id].name if clip.id in known else Path(clip.source).name,
-                texts.get(clip.id),
-                proposals[clip.id],
-            )
-            for clip in waiting
-        ]
+        return [ProposalRow(clip.id, clip.name, texts.get(clip.id), proposals[clip.id]) for clip in waiting]
 
     def accept(self, clip_ids: Sequence[str]) -> None:
         """Let these proposals become the captions, in one step that can be undone."""

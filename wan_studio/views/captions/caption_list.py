@@ -27,7 +27,7 @@ from PySide6.QtWidgets import (
 from wan_studio.domain.caption_search import CaptionEntry, CaptionQueryError, parse_query
 from wan_studio.models.caption_list_model import CaptionListModel, CaptionRole
 from wan_studio.views.actions import tip_with_key
-from wan_studio.views.clip_list import ClipListView
+from wan_studio.views.clip_list import ClipListView, elided_name
 from wan_studio.views.theme import GRID, ToneName, icon, tone, tones
 from wan_studio.views.widgets import ElidedLabel, row, set_role, tool_button
 
@@ -219,7 +219,8 @@ class CaptionRowDelegate(QStyledItemDelegate):
         words = QRect(
             picture.right() + 11, box.top() + 4, box.right() - picture.right() - 42, box.height() // 2 - 4
         )
-        self._draw_line(painter, words, entry.name, "text")
+        name = elided_name(painter.fontMetrics(), entry.name, words.width())
+        self._draw_line(painter, words, name, "text")
         words.translate(0, words.height())
         is_good = entry.is_readable and not entry.is_empty
         self._draw_line(painter, words, str(index.data(CaptionRole.EXCERPT)), "muted" if is_good else "warn")

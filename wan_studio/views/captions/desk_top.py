@@ -8,15 +8,17 @@ from PySide6.QtWidgets import QSplitter, QStackedWidget, QWidget
 
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.caption_words import Suggestion, WordsInUse
+from wan_studio.domain.project import ProjectClip
 from wan_studio.views.actions import tip_with_key
+from wan_studio.views.captions.clip_side import ClipSide
 from wan_studio.views.captions.completion import SuggestionStrip
 from wan_studio.views.captions.editor import CaptionEditor
 from wan_studio.views.captions.history_panel import HistoryPanel
 from wan_studio.views.captions.outside_bar import OutsideBar
 from wan_studio.views.captions.reading import ReadingPanel
 from wan_studio.views.captions.replace_panel import ReplacePanel, Scope
-from wan_studio.views.player.player import Player
-from wan_studio.views.widgets import Banner, ElidedLabel, button, column, label, row, tool_button
+from wan_studio.views.name_field import NameField
+from wan_studio.views.widgets import Banner, ElidedLabel, button, column, label, row, set_role, tool_button
 
 _SIZES = "captions.splitter"
 _LOWER = 330
@@ -52,12 +54,12 @@ class DeskTop(QWidget):
         self._sizes: list[int] = []
         self.banner = Banner()
         self.outside = OutsideBar()
-        self.player = Player("Clip")
-        self.player.setMinimumHeight(120)
+        self.clip = ClipSide()
+        self.player = self.clip.player
         self.replace = ReplacePanel(captions_in, names)
         self.history = HistoryPanel()
         self._upper = QStackedWidget()
-        for part in (self.player, self.replace, self.history):
+        for part in (self.clip, self.replace, self.history):
             self._upper.addWidget(part)
         self.editor = CaptionEditor()
         self.editor.setMinimumHeight(64)
@@ -65,7 +67,7 @@ class DeskTop(QWidget):
         self._strip = SuggestionStrip()
         self.editor.suggestions_changed.connect(self._on_suggestions)
         self._strip.word_chosen.connect(self.editor.accept)
-        self.name = ElidedLabel("", "section")
+        self.name = NameField()
         self.file = ElidedLabel("", "muted")
         self._said = label("", "muted")
         self._splitter = self._build_splitter()
@@ -76,7 +78,7 @@ class DeskTop(QWidget):
     @property
     def shows_clip(self) -> bool:
         """Whether the clip is above and its editor below, and no panel."""
-        return self._upper.currentWidget() is self.player and self._lower.currentIndex() == 0
+        return self._upper.currentWidget() is self.clip and self._lower.currentIndex() == 0
 
     @property
     def shows_history(self) -> bool:
@@ -85,7 +87,7 @@ class DeskTop(QWidget):
 
     def show_clip(self) -> None:
         """The clip above."""
-        self._show_upper(self.player)
+        self._show_upper(self.clip)
 
     def show_replace(self) -> None:
         """The panel for many captions above."""
@@ -99,17 +101,21 @@ class DeskTop(QWidget):
         """The clip above, and a panel below in the editor's place."""
         if self._lower.indexOf(panel) < 0:
             self._lower.addWidget(panel)
-        self._show_upper(self.player)
+        self._show_upper(self.clip)
         if self._lower.currentWidget() is not panel:
             self._sizes = self._splitter.sizes()
             self._lower.setCurrentWidget(panel)
         self._divide()
 
-    def show_names(self, clip_name: str, caption_file: str) -> None:
+    def show_name(self, clip: ProjectClip, label: str) -> None:
         """Whose caption it is."""
-        self.name.set_text(clip_name)
-        self.file.set_text(caption_file)
-        self._said.setText("")
+        self.name.show_clip(clip, label)
+
+    def show_file(self, path: str, note: str) -> None:
+        """Where the caption is, and why it is not beside its clip."""
+        self.file.set_text(note or path)
+        self.file.setToolTip(f"{note}\n{path}" if note else path)
+        set_role(self.file, "warn" if note else "muted")
 
     def show_saved(self, is_saved: bool) -> None:  # noqa: FBT001 - a slot
         """Whether everything is on disk."""
@@ -141,7 +147,7 @@ class DeskTop(QWidget):
         # Changes of many captions need the room; how this one trains does not matter meanwhile.
         for less in (self._strip, self.reading, self.file):
             less.setVisible(part is not self.replace)
-        if part is self.player and self._is_divided and self._sizes:
+        if part is self.clip and self._is_divided and self._sizes:
             self._splitter.setSizes(self._sizes)
         else:
             self._divide()

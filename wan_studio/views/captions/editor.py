@@ -1,13 +1,16 @@
 """The prose editor of a caption: completes words in use, and leaves the window's keys to the window."""
 
-from PySide6.QtCore import QEvent, Qt, Signal
-from PySide6.QtGui import QKeyEvent, QKeySequence, QPainter, QPaintEvent, QTextCursor
+from PySide6.QtCore import QEvent, QPoint, Qt, QTimer, Signal
+from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QKeySequence, QPainter, QPaintEvent, QTextCursor
 from PySide6.QtWidgets import QPlainTextEdit
 
+from wan_studio.bridge.spell_check import SpellCheck
 from wan_studio.domain.caption_words import Suggestion, WordsInUse, word_before
 from wan_studio.domain.checks import Step
+from wan_studio.domain.spelling import Spelt
 from wan_studio.views.actions import ACTIONS
 from wan_studio.views.captions.highlighter import TriggerHighlighter
+from wan_studio.views.captions.spell_menu import SpellMenu
 from wan_studio.views.theme import tone
 
 _PARAGRAPH = "\u2029"
@@ -39,7 +42,15 @@ class CaptionEditor(QPlainTextEdit):
         self._prefix = ""
         self._suggestions: list[Suggestion] = []
         self._is_setting = False
+        self._typed_at: int | None = None
+        self._text_before = ""
         self._highlighter = TriggerHighlighter(self.document())
+        self._highlighter.typing_at = self._typing_at
+        self._spelling: SpellCheck | None = None
+        self._spell_menu: SpellMenu | None = None
+        self._spelling_timer = QTimer(self)
+        self._spelling_timer.setSingleShot(True)
+        self._spelling_timer.timeout.connect(self._highlighter.rehighlight)
         self._undo_keys = [*QKeySequence.keyBindings(QKeySequence.StandardKey.Undo)]
         self._undo_keys += QKeySequence.keyBindings(QKeySequence.StandardKey.Redo)
         self._undo_keys += [QKeySequence("Ctrl+Z"), QKeySequence("Ctrl+Shift+Z"), QKeySequence("Ctrl+Y")]
@@ -90,6 +101,47 @@ class CaptionEditor(QPlainTextEdit):
     def set_trigger(self, trigger: str) -> None:
         """Mark this word, besides the placeholder."""
         self._highlighter.set_trigger(trigger)
+
+    def use_spelling(self, spelling: SpellCheck, menu: SpellMenu) -> None:
+        """Mark wrong words, and offer the menu for them."""
+        self._spelling, self._spell_menu = spelling, menu
+        # What is only shown, such as a guess at an encoding, cannot be mended.
+        self._highlighter.wrong_in = lambda text: [] if self.isReadOnly() else spelling.wrong_in(text)
+        # One pass for what is told together.
+        spelling.judged.connect(lambda: self._spelling_timer.start(0))
+        spelling.state_changed.connect(lambda: self._spelling_timer.start(0))
+
+    def go_to_misspelt(self) -> bool:
+        """Mark the next wrong word and open its menu; False when there is none."""
+        text = self.text
+        found = [] if self._spelling is None else self._spelling.wrong_in(text)
+        if not found:
+            return False
+        here = self.textCursor().selectionEnd()
+        spelt = next((one for one in found if _units(text[: one.start]) >= here), found[0])
+        cursor = self.textCursor()
+        cursor.setPosition(_units(text[: spelt.start]))
+        cursor.setPosition(_units(text[: spelt.end]), QTextCursor.MoveMode.KeepAnchor)
+        self.setTextCursor(cursor)
+        self.setFocus()
+        self.open_menu(self.cursorRect().bottomLeft())
+        return True
+
+    def open_menu(self, place: QPoint) -> None:
+        """The menu of the caption, with what a wrong word at this place may mean."""
+        menu = self.createStandardContextMenu()
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        if self._spell_menu is not None:
+            at = self._wrong_at(self.cursorForPosition(place).position())
+            self._spell_menu.add_to(
+                menu, "" if at is None else at.word, lambda text: self._replace_wrong(at, text)
+            )
+        menu.popup(self.viewport().mapToGlobal(place))
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        """Open the menu where the pointer is, or at the cursor for the menu key."""
+        is_key = event.reason() == QContextMenuEvent.Reason.Keyboard
+        self.open_menu(self.cursorRect().bottomLeft() if is_key else event.pos())
 
     def accept(self, text: str = "") -> None:
         """Type a suggested word in the place of its beginning; without one, the first."""
@@ -152,17 +204,47 @@ class CaptionEditor(QPlainTextEdit):
         painter.drawText(place.right(), place.top() + self.fontMetrics().ascent(), shown)
         painter.end()
 
+    def _typing_at(self) -> tuple[int, int] | None:
+        cursor = self.textCursor()
+        return None if self._typed_at is None else (cursor.blockNumber(), cursor.positionInBlock())
+
+    def _wrong_at(self, position: int) -> Spelt | None:
+        """The wrong word at a place, in Qt's units."""
+        text = self.text
+        found = [] if self._spelling is None or self.isReadOnly() else self._spelling.wrong_in(text)
+        spans = ((_units(text[: one.start]), _units(text[: one.end]), one) for one in found)
+        return next((one for start, end, one in spans if start <= position <= end), None)
+
+    def _replace_wrong(self, spelt: Spelt | None, text: str) -> None:
+        whole = self.text
+        if spelt is None or whole[spelt.start : spelt.end].replace("’", "'") != spelt.word:
+            return
+        cursor = self.textCursor()
+        cursor.setPosition(_units(whole[: spelt.start]))
+        cursor.setPosition(_units(whole[: spelt.end]), QTextCursor.MoveMode.KeepAnchor)
+        cursor.insertText(text)
+        self.setTextCursor(cursor)
+        self.dismiss()
+        self.commit_wanted.emit()
+
     def _line_before(self) -> str:
         cursor = self.textCursor()
         return cursor.block().text()[: cursor.positionInBlock()]
 
     def _on_text_changed(self) -> None:
-        if self._is_setting:
+        # Marking words counts as a change of the text for Qt.
+        before, self._text_before = self._text_before, self.text
+        if self._is_setting or before == self._text_before:
             return
+        self._typed_at = self.textCursor().position()
         self._suggest()
         self.edited.emit()
 
     def _on_cursor_moved(self) -> None:
+        if self._typed_at not in (None, self.textCursor().position()):
+            # The word that was being typed is done, right or wrong.
+            self._typed_at = None
+            self._spelling_timer.start(0)
         if self._suggestions and not self._line_before().endswith(self._prefix):
             self.dismiss()
 

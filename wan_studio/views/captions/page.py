@@ -7,6 +7,7 @@ from PySide6.QtGui import QGuiApplication, QKeyEvent, Qt
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QWidget
 
 from wan_studio.bridge.caption_index import CaptionIndex
+from wan_studio.bridge.spell_check import SpellCheck
 from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.caption_replace import CaptionChange, InsertTrigger, changes_of
 from wan_studio.domain.checks import Step
@@ -19,6 +20,7 @@ from wan_studio.views.captions.desk_top import DeskTop
 from wan_studio.views.captions.editor import CaptionEditor
 from wan_studio.views.captions.replace_panel import Scope
 from wan_studio.views.captions.sheet import CaptionSheet
+from wan_studio.views.captions.spell_menu import SpellMenu
 from wan_studio.views.page import Page, Primary
 from wan_studio.views.theme import GRID
 from wan_studio.views.widgets import EmptyState, button, column
@@ -60,6 +62,10 @@ class CaptionsPage(Page):
             "caption.paste": self.paste_caption,
             "caption.history": self._sheet.open_history,
             "caption.auto": self.open_automatic,
+            "trim.view": lambda: self._sheet.show_training_view(on=not self._top.clip.shows_training),
+            "caption.spelling": lambda: self._spelling.set_on(is_on=not self._spelling.is_on),
+            "caption.misspelt": self.go_to_misspelt,
+            "clip.rename": self._top.name.edit,
             "clip.next": lambda: self._step_clip(1),
             "clip.previous": lambda: self._step_clip(-1),
         }
@@ -98,9 +104,13 @@ class CaptionsPage(Page):
         self._top.player.shut_down()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Escape goes back from a panel to the clip."""
+        """Escape goes back from a panel to the clip, and from the caption to the player; there Space plays."""
         if event.key() == Qt.Key.Key_Escape and not self._top.shows_clip:
             self._sheet.close_panel()
+        elif event.key() == Qt.Key.Key_Escape:
+            self._top.player.setFocus()
+        elif event.key() == Qt.Key.Key_Space and self._top.player.hasFocus():
+            self._top.player.playback.toggle()
         else:
             super().keyPressEvent(event)
 
@@ -132,6 +142,12 @@ class CaptionsPage(Page):
         """Show the panel in which a model describes clips."""
         self._sheet.save()
         self._automatic.open()
+
+    def go_to_misspelt(self) -> None:
+        """Go to the next wrong word of the caption, and open its menu."""
+        if not self.editor.go_to_misspelt():
+            words = "No wrong word" if self._spelling.is_ready else self._spelling.problem
+            self._top.say(words if self._spelling.is_on or words else "Spell check is off")
 
     def add_trigger_to_selected(self) -> None:
         """Put `[trigger]` first in the selected captions that do not name it."""
@@ -171,9 +187,9 @@ class CaptionsPage(Page):
         side.setLayout(layout)
         self._top = DeskTop(self.bench, self._captions_in, self._names)
         self._sheet = CaptionSheet(self.bench, self._index, self._top)
-        self._automatic = AutomaticCaptions(
-            self.bench, self._index, self._top, lambda: self._list.selected_ids
-        )
+        self._automatic = AutomaticCaptions(self.bench, self._top, lambda: self._list.selected_ids)
+        self._spelling = SpellCheck(self.bench, self)
+        self._top.editor.use_spelling(self._spelling, SpellMenu(self._spelling, self.session))
         body = QWidget()
         across = QHBoxLayout(body)
         across.setContentsMargins(0, 0, 0, 0)
@@ -266,6 +282,7 @@ class CaptionsPage(Page):
             if entry.is_empty
             and entry.is_readable
             and not entry.is_rejected
+            and not self.bench.library.facts_of(clip_id).unreadable
             and not (clip_id == self._sheet.clip_id and self._sheet.text.strip())
         ]
 

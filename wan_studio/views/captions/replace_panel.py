@@ -168,6 +168,7 @@ class ReplacePanel(QWidget):
         self._task = run_in_background(
             lambda: changes_of(rule, captions), self._show, self._on_error, urgent=True
         )
+        self.destroyed.connect(self._task.cancel)
 
     def _show(self, changes: list[CaptionChange]) -> None:
         self.model.show_changes(changes, self._names())

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 from PySide6.QtCore import QObject, QTimer
 
 from wan_studio.bridge.caption_index import CaptionIndex
@@ -9,8 +10,8 @@ from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.caption import TRIGGER_PLACEHOLDER
 from wan_studio.services.caption_history import CaptionVersion
 from wan_studio.undo.caption_edits import edit_captions
+from wan_studio.undo.edits import edit_project
 from wan_studio.views.captions.desk_top import DeskTop
-from wan_studio.views.player.player import whole_strip
 from wan_studio.views.wording import error_texts
 
 SAVE_AFTER_MILLISECONDS = 200
@@ -61,6 +62,7 @@ class CaptionSheet(QObject):
             self.save()
             self._look_timer.stop()
             self._top.player.playback.stop()
+            self._top.player.release()
 
     def show_clip(self, clip_id: str) -> None:
         """Show the caption of another clip."""
@@ -72,9 +74,10 @@ class CaptionSheet(QObject):
         clip = self._session.clip
         if clip is None or clip.id != clip_id:
             return
-        self._top.show_names(Path(clip.source).name, clip.caption_file)
+        self._top.say("")
+        self._renew_names()
         self._show_caption()
-        self._show_video()
+        self._show_video(play=True)
         self._on_changed_outside(clip_id)
 
     def close_panel(self) -> None:
@@ -102,6 +105,11 @@ class CaptionSheet(QObject):
             self._editor.insertPlainText(TRIGGER_PLACEHOLDER)
             self._editor.setFocus()
 
+    def show_training_view(self, *, on: bool) -> None:
+        """Play the clip as it is, or exactly what the model will see of it."""
+        self._top.clip.set_training(on=on)
+        self._show_video()
+
     def open_history(self) -> None:
         """Show the caption's earlier versions."""
         self.save()
@@ -120,6 +128,9 @@ class CaptionSheet(QObject):
         """See whether the file was changed outside."""
         if not self._is_dirty and self.clip_id and self._desk.is_saved:
             self._desk.look_again((self.clip_id,))
+            if self._session.is_open:
+                # A drive that comes back, or a folder that may be written again, is told.
+                self._renew_names()
 
     def renew_reading(self) -> None:
         """Say anew how the caption trains."""
@@ -152,26 +163,62 @@ class CaptionSheet(QObject):
         top.outside.reload_wanted.connect(lambda: self._settle(reload=True))
         top.outside.keep_wanted.connect(lambda: self._settle(reload=False))
         top.outside.diff_wanted.connect(self._on_diff)
+        top.clip.view_wanted.connect(lambda on: self.show_training_view(on=on))
         self._session.project_changed.connect(self.renew_reading)
+        self._session.project_changed.connect(self._on_project_changed)
         self._library.clip_changed.connect(self._on_clip_changed)
         self._desk.captions_changed.connect(self._on_captions_changed)
         self._desk.saved_changed.connect(top.show_saved)
+        self._desk.saved_changed.connect(self._on_saved)
+        top.name.renamed.connect(self._rename)
         self._desk.changed_outside.connect(self._on_changed_outside)
         self._desk.write_failed.connect(self._on_write_failed)
         self._index.counter_changed.connect(self.renew_reading)
+        self._index.entries_changed.connect(self._renew_label)
 
-    def _show_video(self) -> None:
+    def _renew_names(self) -> None:
+        """Say whose caption it is, and where its file is."""
+        clip = self._session.clip
+        if clip is None or clip.id != self.clip_id:
+            return
+        self._top.show_name(clip, self._index.label_of(clip.id))
+        clip_id = clip.id
+
+        def on_done(place: tuple[str, str]) -> None:
+            if clip_id == self.clip_id:
+                self._top.show_file(*place)
+
+        self._desk.load_place(clip_id, on_done)
+
+    def _renew_label(self) -> None:
+        clip = self._session.clip if self._session.is_open else None
+        if clip is not None and clip.id == self.clip_id:
+            self._top.show_name(clip, self._index.label_of(clip.id))
+
+    def _rename(self, title: str) -> None:
+        clip = self._session.clip
+        if clip is not None:
+            changed = msgspec.structs.replace(clip, title=title)
+            edit_project(self._session, "Rename clip", self._session.project.with_clip(changed))
+
+    def _on_saved(self, is_saved: bool) -> None:  # noqa: FBT001 - a slot
+        if is_saved:
+            # The attempt has shown where it can be written.
+            self._renew_names()
+
+    def _show_video(self, *, play: bool = False) -> None:
         facts = self._library.facts_of(self.clip_id)
         clip = self._session.clip
-        player = self._top.player
         if facts.source is None or clip is None:
-            player.show_strip(None, message=facts.unreadable or "Looking at the clip")
-            return
-        trim = clip.trim or facts.source.whole_range
-        player.show_strip(whole_strip(facts.source), trim.start_frame)
-        player.playback.set_loop(trim.start_frame, trim.end_frame)
-        if not facts.source.is_image:
-            player.playback.play()
+            self._top.clip.show_message(facts.unreadable or "Looking at the clip")
+        else:
+            self._top.clip.show_clip(self._session.project, clip, facts.source, play=play)
+
+    def _on_project_changed(self) -> None:
+        """Another trim, crop or number of frames plays another loop."""
+        clip = self._session.clip if self._session.is_open else None
+        if self.is_shown and clip is not None and clip.id == self.clip_id:
+            self._show_video()
 
     def _show_caption(self) -> None:
         facts = self._library.facts_of(self.clip_id)
@@ -269,4 +316,4 @@ class CaptionSheet(QObject):
         self._top.banner.show_message(message, hint, tone_name="bad", action=retry)
 
     def _name_of(self, clip_id: str) -> str:
-        return Path(self._session.project.clip(clip_id).source).name
+        return self._session.project.clip(clip_id).name

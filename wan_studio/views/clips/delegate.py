@@ -1,13 +1,17 @@
 """How a clip looks in the grid: its poster, its length, its name and its worst problem."""
 
+from dataclasses import dataclass
+
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
 from PySide6.QtGui import QColor, QFontMetrics, QPainter, QPainterPath, QPixmap
 from PySide6.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
 from wan_studio.domain.checks import Level
+from wan_studio.domain.clip_look import STRIP_FRAMES
 from wan_studio.domain.clip_record import ClipRecord
 from wan_studio.models.clip_list_model import ClipRole
 from wan_studio.models.clip_view_model import RECORD_ROLE
+from wan_studio.views.clip_list import elided_name
 from wan_studio.views.theme import GRID, ToneName, icon, numeric_font, tone, tones
 
 TILE = QSize(192, 176)
@@ -21,8 +25,27 @@ LEVEL_ICONS: dict[Level, str] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Scrub:
+    """A tile that is looked through.
+
+    Attributes:
+        clip_id: Whose it is.
+        place: How far into it, from 0 to 1.
+    """
+
+    clip_id: str
+    place: float
+
+
 class ClipDelegate(QStyledItemDelegate):
-    """Draws one tile; all that it draws is looked up in the model."""
+    """Draws one tile; all that it draws is looked up in the model.
+
+    Attributes:
+        scrub: The tile under the pointer; None for none.
+    """
+
+    scrub: Scrub | None = None
 
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> QSize:
         """Every tile has one size."""
@@ -49,7 +72,12 @@ class ClipDelegate(QStyledItemDelegate):
             painter.setOpacity(0.45)
         poster_box = QRect(tile.left(), tile.top(), tile.width(), _POSTER_HEIGHT)
         record: ClipRecord | None = index.data(RECORD_ROLE)
-        self._paint_poster(painter, poster_box, index.data(ClipRole.POSTER))
+        is_scrubbed = self.scrub is not None and self.scrub.clip_id == index.data(ClipRole.ID)
+        strip: QPixmap | None = index.data(ClipRole.STRIP) if is_scrubbed else None
+        if strip is None or self.scrub is None:
+            self._paint_poster(painter, poster_box, index.data(ClipRole.POSTER))
+        else:
+            self._paint_moment(painter, poster_box, strip, self.scrub.place)
         if record is not None:
             self._paint_chips(painter, poster_box, record)
             self._paint_texts(painter, tile, record)
@@ -76,6 +104,13 @@ class ClipDelegate(QStyledItemDelegate):
             painter.drawPixmap(box, poster, cut)
         painter.restore()
 
+    def _paint_moment(self, painter: QPainter, box: QRect, strip: QPixmap, place: float) -> None:
+        """One picture of the strip, and a line that says how far into the clip it is."""
+        wide = strip.width() // STRIP_FRAMES
+        painter.fillRect(box, QColor(tones().video))
+        painter.drawPixmap(box, strip, QRect(int(place * STRIP_FRAMES) * wide, 0, wide, strip.height()))
+        painter.fillRect(QRect(box.left(), box.bottom() - 2, round(place * box.width()), 3), tone("accent"))
+
     def _paint_chips(self, painter: QPainter, box: QRect, record: ClipRecord) -> None:
         """On the picture: its length at the right, its data set at the left unless it is the main one."""
         painter.setFont(numeric_font(9.5))
@@ -98,8 +133,7 @@ class ClipDelegate(QStyledItemDelegate):
         painter.setPen(tone("text"))
         middle = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
         metrics = QFontMetrics(font)
-        elide = Qt.TextElideMode.ElideMiddle
-        painter.drawText(name_box, middle, metrics.elidedText(record.name, elide, name_box.width()))
+        painter.drawText(name_box, middle, elided_name(metrics, record.label, name_box.width()))
         line = name_box.translated(0, 23)
         text, tone_name, icon_name = state_look(record)
         icon(icon_name, tone_name).paint(painter, line.left(), line.top() + 3, 16, 16)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QVBoxLayout, QWidget
@@ -13,8 +12,9 @@ from wan_studio.domain.checks import Step
 from wan_studio.domain.clip import SourceVideo
 from wan_studio.domain.project import MAIN, Project, ProjectClip
 from wan_studio.views.clips.delegate import LEVEL_ICONS, LEVEL_TONES
+from wan_studio.views.name_field import NameField
 from wan_studio.views.theme import GRID, set_icon
-from wan_studio.views.widgets import ElidedLabel, IconLabel, button, label, row, scrolled, tool_button
+from wan_studio.views.widgets import IconLabel, button, label, row, scrolled, tool_button
 from wan_studio.views.wording import count, duration
 
 _WIDTH = 304
@@ -28,6 +28,7 @@ class DetailActions:
         go_to: Opens a page.
         rate: Takes a rating, 0 to 5.
         assign: Takes the name of a data set.
+        rename: Takes what the chosen clip is called.
     """
 
     go_to: Callable[[Step], object]
@@ -36,6 +37,7 @@ class DetailActions:
     show_in_folder: Callable[[], object]
     rate: Callable[[int], object]
     assign: Callable[[str], object]
+    rename: Callable[[str], object]
 
 
 class StarRow(QWidget):
@@ -74,7 +76,8 @@ class ClipDetails(QFrame):
         self._bench = bench
         self.setObjectName("card")
         self.setFixedWidth(_WIDTH)
-        self._name = ElidedLabel("", "section")
+        self.name = NameField()
+        self.name.renamed.connect(actions.rename)
         self._facts = label("", "muted", wrap=True)
         self._uses = label("", wrap=True)
         self._stars = StarRow(actions.rate)
@@ -104,7 +107,7 @@ class ClipDetails(QFrame):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(2 * GRID, 2 * GRID, 2 * GRID, 2 * GRID)
         layout.setSpacing(GRID)
-        layout.addWidget(self._name)
+        layout.addWidget(self.name)
         layout.addWidget(scrolled(content, name="Details"), 1)
         layout.addWidget(self._show)
         layout.addLayout(row(trim, caption, None))
@@ -131,7 +134,8 @@ class ClipDetails(QFrame):
 
     def _show_one(self, project: Project, clip: ProjectClip) -> None:
         source = self._bench.library.source_of(clip.id)
-        self._name.set_text(Path(clip.source).name)
+        record = self._bench.index.record(clip.id)
+        self.name.show_clip(clip, record.label if record is not None else "")
         self._facts.setText(_describe(source) if source else "")
         self._uses.setText(self._usage(project, clip, source) if source and not clip.rejected else "")
         for problem in self._bench.index.problems_of(clip.id):
@@ -146,7 +150,7 @@ class ClipDetails(QFrame):
     def _show_several(self, clips: list[ProjectClip]) -> None:
         records = [record for clip in clips if (record := self._bench.index.record(clip.id)) is not None]
         seconds = sum(record.used_seconds or 0.0 for record in records)
-        self._name.set_text(f"{len(clips)} clips chosen")
+        self.name.show_words(f"{len(clips)} clips chosen")
         self._facts.setText(f"{duration(seconds)} in all")
         usable = sum(record.is_usable for record in records)
         self._uses.setText(f"{count(usable, 'clip')} of them can train.")

@@ -45,6 +45,10 @@ class ClipEdits:
         what = count(len(ids), "clip")
         self._change(f"Rate {what} {rating}" if rating else f"Unrate {what}", ids, {"rating": rating})
 
+    def rename(self, clip_id: str, title: str) -> None:
+        """Call a clip so; empty is the name of its file, which stays as it is."""
+        self._change("Rename clip", [clip_id], {"title": title})
+
     def remove(self, ids: Collection[str]) -> None:
         """Take these out of the project; their files stay."""
         if ids:

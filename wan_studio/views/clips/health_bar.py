@@ -5,6 +5,7 @@ from PySide6.QtWidgets import QProgressBar, QPushButton, QSizePolicy, QWidget
 
 from wan_studio.domain.checks import Level
 from wan_studio.domain.clip_health import FINDINGS, FindingKind, Health
+from wan_studio.views.clips.bucket_bars import BucketBars
 from wan_studio.views.clips.delegate import LEVEL_ICONS, LEVEL_TONES
 from wan_studio.views.clips.flow import FlowLayout
 from wan_studio.views.theme import GRID, set_icon
@@ -50,7 +51,8 @@ class HealthBar(QWidget):
         chips.setLayout(flow)
         self._holder = chips
         parts = row(self._summary, None, self._progress_text, self._progress, self._pause)
-        self.setLayout(column(parts, chips, gap=GRID // 2))
+        self.buckets = BucketBars()
+        self.setLayout(column(parts, chips, self.buckets, gap=GRID // 2))
         self.show_progress(0, 0, 0, is_paused=False)
 
     def show_health(self, health: Health) -> None:

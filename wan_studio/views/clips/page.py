@@ -9,6 +9,7 @@ from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QGuiAppl
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from wan_studio.bridge.workbench import Workbench
+from wan_studio.domain.bucket_histogram import BucketCount, bucket_histogram
 from wan_studio.domain.checks import Step
 from wan_studio.domain.clip_health import FindingKind, health_of
 from wan_studio.domain.project import MAIN, ProjectClip
@@ -59,6 +60,7 @@ class ClipsPage(Page):
         edits, chosen = self.edits, self.browser.chosen_ids
         return {
             "clip.reject": self.reject_selected,
+            "clip.rename": self._details.name.edit,
             "clip.remove": self.remove_selected,
             "clip.next": lambda: self.browser.go_on(1),
             "clip.previous": lambda: self.browser.go_on(-1),
@@ -181,6 +183,7 @@ class ClipsPage(Page):
                 show_in_folder=self._show_in_folder,
                 rate=lambda rating: self.edits.rate(self.browser.chosen_ids(), rating),
                 assign=lambda name: self.edits.assign(self.browser.chosen_ids(), name),
+                rename=lambda title: self.edits.rename(self.session.clip_id, title),
             ),
         )
         self._drop = DropArea(self.add_folder, self.add_files)
@@ -216,6 +219,7 @@ class ClipsPage(Page):
         self.browser.choice_changed.connect(self._renew_details)
         self.browser.opened.connect(lambda: self.step_wanted.emit(Step.TRIM))
         self.health.finding_chosen.connect(self._on_finding_chosen)
+        self.health.buckets.bucket_chosen.connect(self._on_bucket_chosen)
         self.health.pause_wanted.connect(self._on_pause_wanted)
         self.notices.remedy_wanted.connect(lambda kind: self.remedies.do(kind, self.model.ids))
         self.notices.closed.connect(lambda: self._on_finding_chosen(None))
@@ -249,6 +253,15 @@ class ClipsPage(Page):
             self._finding = None
             self.notices.clear_finding()
         self.health.mark("" if self._finding is None else self._finding.name)
+        self.health.buckets.mark(text)
+
+    def _on_bucket_chosen(self, bucket: BucketCount | None) -> None:
+        """Show the bucket's clips, all of them chosen."""
+        self._on_finding_chosen(None)
+        self.show_query("" if bucket is None else bucket.query)
+        self.health.buckets.mark("" if bucket is None else bucket.query)
+        if bucket is not None:
+            self.browser.select_all()
 
     def _on_finding_chosen(self, kind: FindingKind | None) -> None:
         old, self._finding = self._finding, kind
@@ -309,7 +322,9 @@ class ClipsPage(Page):
     def _renew_health(self) -> None:
         dataset = self.model.dataset
         records = self.bench.index.records if self.session.is_open else []
-        self.health.show_health(health_of(one for one in records if dataset in (None, one.dataset)))
+        shown = [one for one in records if dataset in (None, one.dataset)]
+        self.health.show_health(health_of(shown))
+        self.health.buckets.show_buckets(bucket_histogram(shown))
 
     def _renew_details(self) -> None:
         self._details.show_clips(self.browser.chosen_clips())

@@ -12,6 +12,7 @@ from PySide6.QtWidgets import (
 
 from wan_studio.domain.clip_record import ClipRecord
 from wan_studio.models.clip_view_model import COLUMNS, RECORD_ROLE, ClipViewModel, Column
+from wan_studio.views.clip_list import elided_name
 from wan_studio.views.clips.delegate import paint_stars, state_look
 from wan_studio.views.theme import GRID, icon, numeric_font, tone
 
@@ -58,6 +59,15 @@ class _CellDelegate(QStyledItemDelegate):
         words = box.adjusted(GRID + 22, 0, -4, 0)
         shown = painter.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, words.width())
         painter.drawText(words, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, shown)
+
+    def initStyleOption(  # noqa: N802 - Qt's name
+        self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex
+    ) -> None:
+        """A name that is too long keeps its range."""
+        super().initStyleOption(option, index)
+        if COLUMNS[index.column()] is Column.NAME:
+            room = option.rect.width() - 3 * GRID  # type: ignore[attr-defined]
+            option.text = elided_name(option.fontMetrics, option.text, room)  # type: ignore[attr-defined]
 
 
 class ClipTable(QTableView):

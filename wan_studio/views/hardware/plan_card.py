@@ -8,6 +8,7 @@ from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.plan_bars import Kind, ram_bar, vram_bar
 from wan_studio.domain.recommend import Flavour, Judgement
 from wan_studio.undo.edits import edit_project
+from wan_studio.undo.first_plan import USE_RECOMMENDED
 from wan_studio.views.hardware.memory_bar import MemoryBarView
 from wan_studio.views.hardware.plan_rows import PlanRows
 from wan_studio.views.hardware.plan_words import (
@@ -75,7 +76,7 @@ class PlanCard(QWidget):
         project = self.session.project
         settings = self.plans.recommended_for(project.settings, flavour)
         name = FLAVOUR_NAMES[flavour]
-        words = "Use recommended plan" if flavour is Flavour.BALANCED else f"Use plan: {name}"
+        words = USE_RECOMMENDED if flavour is Flavour.BALANCED else f"Use plan: {name}"
         edit_project(self.session, words, msgspec.structs.replace(project, settings=settings))
         self.renew()
 

@@ -183,7 +183,7 @@ class SampleRowEditor(QWidget):
 
     def _show_sources(self, sample: SampleRow, project: Project) -> None:
         entries: list[tuple[str, int]] = [
-            (f"First frame of {Path(clip.source).name}", at)
+            (f"First frame of {clip.name}", at)
             for at, clip in enumerate(project.clips)
             if not clip.rejected or (at == sample.clip and not sample.image)
         ]

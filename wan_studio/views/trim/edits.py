@@ -1,7 +1,6 @@
 """What the trimmer changes in the project: each a named step that can be undone."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from uuid import uuid4
 
 import msgspec
@@ -12,7 +11,7 @@ from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.clip import SourceVideo, TrimRange
 from wan_studio.domain.clip_ranges import CopiedCut, copied_cut, split_clip, with_cut
 from wan_studio.domain.project import ProjectClip
-from wan_studio.services.caption_store import read_caption, write_caption
+from wan_studio.services.caption_place import place_of, read_clip_caption, write_caption_at
 from wan_studio.undo.edits import edit_project
 
 
@@ -97,13 +96,13 @@ class TrimEdits:
         edit_project(self._session, what, project)
 
     def _copy_caption(self, clip: ProjectClip, added: ProjectClip) -> None:
-        library = self._bench.library
+        library, folder = self._bench.library, self._session.store.captions_folder
 
         def work() -> str:
-            text = read_caption(Path(clip.caption_file)).text
-            target = Path(added.caption_file)
-            if text and not target.exists():
-                write_caption(target, text)
+            text = read_clip_caption(clip, folder).text
+            place = place_of(added, folder)
+            if text and not place.now.exists():
+                write_caption_at(place, text)
             return text
 
         def on_done(text: str) -> None:

@@ -1,7 +1,6 @@
 """Choose the part of each clip that trains, to the frame, and see exactly what the model will see."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QWidget
 
@@ -237,7 +236,7 @@ class TrimPage(Page):
         clip = self.session.clip
         facts = self.bench.library.facts_of(clip.id) if clip is not None else None
         self._source = facts.source if facts is not None else None
-        self._panel.show_name(Path(clip.source).name if clip is not None else "", clip_id)
+        self._panel.show_name(clip.name if clip is not None else "", clip_id)
         if clip is None or self._source is None:
             self._stage.show_nothing((facts.unreadable if facts is not None else "") or "Looking at the clip")
             self._panel.clear()
@@ -328,7 +327,7 @@ class TrimPage(Page):
             self._stage.loop(trim)
         if clip.crop != self._cropping.crop:
             self._cropping.show_clip(self._source, clip.crop)
-        self._panel.show_name(Path(clip.source).name, clip.id)
+        self._panel.show_name(clip.name, clip.id)
         self._renew_readout()
         if self._stage.shows_training:
             self._renew_view(self._player.source_frame, training=True)

@@ -7,13 +7,14 @@ from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from trainer.protocol.job import TrainedSize
 from wan_studio.domain.clip import SourceVideo, TrimRange
-from wan_studio.domain.frame_sampling import MODEL_FRAMES_PER_SECOND, FrameSample
+from wan_studio.domain.frame_sampling import FrameSample
 from wan_studio.views.actions import tip_with_key
 from wan_studio.views.player.player import Player, Strip, whole_strip
 from wan_studio.views.player.transport import Transport
 from wan_studio.views.theme import GRID
 from wan_studio.views.trim.contact_sheet import ContactSheet
 from wan_studio.views.trim.crop_box import CropOverlay
+from wan_studio.views.trim.shown_clip import trained_strip
 from wan_studio.views.trim.timeline import Timeline
 from wan_studio.views.trim.tools import CropTools, TrimTools
 from wan_studio.views.widgets import ElidedLabel, button, row, tool_button
@@ -100,8 +101,7 @@ class TrimStage(QWidget):
     def show_trained(self, source: SourceVideo, sample: FrameSample, size: TrainedSize, frame: int) -> None:
         """The frames that train, at the bucket's size and 16 a second."""
         self._show_view(training=True)
-        starts = tuple(at / MODEL_FRAMES_PER_SECOND for at in range(len(sample.frames)))
-        strip = Strip(source, sample.frames, starts, len(sample.frames) / MODEL_FRAMES_PER_SECOND, size)
+        strip = trained_strip(source, sample, size)
         position = next((at for at, chosen in enumerate(sample.frames) if chosen >= frame), 0)
         self._show_strip(source, strip, position)
         self.player.keep_range(0, len(sample.frames))

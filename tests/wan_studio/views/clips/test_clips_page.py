@@ -2,13 +2,15 @@
 
 import msgspec
 import pytest
-from PySide6.QtCore import QMimeData, Qt, QUrl
+from PySide6.QtCore import QEvent, QMimeData, QPoint, Qt, QUrl
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLineEdit
 
 from tests.media import make_video
 from wan_studio.domain.checks import Step
+from wan_studio.domain.clip import TrimRange
+from wan_studio.domain.clip_ranges import split_clip
 from wan_studio.domain.project import ProjectDataset
 from wan_studio.models.clip_view_model import COLUMNS, Column
 
@@ -192,3 +194,41 @@ def test_looking_at_clips_can_be_stopped_and_goes_on(qtbot, page):
     assert library.is_paused
     library.go_on()
     qtbot.waitUntil(lambda: library.looks_waiting == 0, timeout=20_000)
+
+
+def test_the_pointer_looks_through_a_clip_with_pictures_made_by_the_workers(qtbot, page):
+    page.show_view("grid")
+    grid, library, clip_id = page.browser.grid, page.bench.library, page.session.project.clips[0].id
+    box = grid.visualRect(page.model.index(0, 0))
+    QTest.mouseMove(grid.viewport(), box.center())
+    qtbot.waitUntil(lambda: grid._delegate.scrub is not None)
+    grid.viewport().grab()
+    qtbot.waitUntil(lambda: library.strip_of(clip_id) is not None)
+    first = grid.viewport().grab(box).toImage()
+    QTest.mouseMove(grid.viewport(), box.center() + QPoint(box.width() // 3, 0))
+    qtbot.waitUntil(lambda: grid._delegate.scrub.place > 0.7)
+    assert grid.viewport().grab(box).toImage() != first
+    grid.leaveEvent(QEvent(QEvent.Type.Leave))
+    assert grid._delegate.scrub is None
+
+
+def test_a_bucket_shows_and_chooses_its_clips(qtbot, page):
+    bars = page.health.buckets
+    qtbot.waitUntil(lambda: not bars.isHidden() and bars.bars[0].bucket.clips == 3)
+    bars.bars[0].click()
+    assert page.toolbar.search.text() == bars.bars[0].bucket.query
+    assert len(page.browser.chosen_ids()) == 3
+    bars.bars[0].click()
+    assert page.toolbar.search.text() == ""
+
+
+def test_f2_renames_the_clip_and_two_ranges_of_a_file_are_told_apart(qtbot, page):
+    QTest.keyClick(page.browser.grid, Qt.Key.Key_F2)
+    field = page._details.name.field
+    QTest.keyClicks(field, "Castle")
+    QTest.keyClick(field, Qt.Key.Key_Return)
+    assert names(page)[0] == "Castle"
+    clip = page.session.project.clips[0]
+    split = split_clip(page.session.project, clip, (TrimRange(0, 20), TrimRange(20, 40)), ("second",))
+    page.session.set_project(split.project)
+    qtbot.waitUntil(lambda: names(page)[:2] == ["Castle · 0.0–1.0 s", "Castle · 1.0–2.0 s"])
