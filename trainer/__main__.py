@@ -1,4 +1,4 @@
-"""``python -m trainer run | resume | rehearse | export | preview | lora | measure``: argv to recipe, errors to exit codes."""
+"""``python -m trainer run | resume | rehearse | caption | export | preview | lora | measure``: argv to recipe, errors to exit codes."""
 
 import argparse
 import contextlib
@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from trainer.errors import TrainerError
+from trainer.protocol.captioning import read_request
 from trainer.protocol.events import RunFinished
 from trainer.protocol.job import JobSpec
 from trainer.protocol.memory_settings import MemorySettingError, memory_settings, with_memory
@@ -78,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
         "--random", action="store_true", help="random weights of the real model's shapes, not the base's"
     )
     rehearse.set_defaults(verb=_rehearse)
+
+    caption = verbs.add_parser("caption", help="describe clips with a vision-language model, in events alone")
+    caption.add_argument("request", type=Path, help="file with the model, the clips and the instructions")
+    caption.add_argument("--run-dir", type=Path, required=True, help="folder of the events; made if needed")
+    caption.set_defaults(verb=_caption)
 
     export = verbs.add_parser("export", help="write verified LoRA files; prints their paths")
     export.add_argument("run_dir", type=Path)
@@ -183,18 +189,41 @@ def _rehearse(options: argparse.Namespace) -> int:
         return _refuse(f"{run.path} holds a run that has begun; rehearse its job in a folder of its own.")
 
     def work(reporter: Reporter, control: Control) -> None:
+        from trainer.recipes.rehearse import Rehearsal, rehearse
+
+        rehearse(run, job, reporter, control, Rehearsal(options.steps, options.cap, options.random))
+
+    return _held_loosely(run, work)
+
+
+def _caption(options: argparse.Namespace) -> int:
+    try:
+        request = read_request(options.request)
+    except WireError as error:
+        return _refuse(str(error))
+
+    def work(reporter: Reporter, control: Control) -> None:
+        from trainer.recipes.caption_clips import caption_clips
+
+        caption_clips(request, reporter, control)
+
+    return _held_loosely(RunFolder(options.run_dir), work)
+
+
+def _held_loosely(run: RunFolder, work: Callable[[Reporter, Control], None]) -> int:
+    """As `_held`, for work that keeps nothing and so ends at once when it is told to stop."""
+
+    def stoppable(reporter: Reporter, control: Control) -> None:
         def leave() -> None:
             reporter.say(RunFinished(reason="stopped", step=0))
             reporter.close()
             os._exit(EXIT_DONE)
 
-        # Imports are inside: they take seconds.
+        # Around the imports, too: they take seconds.
         with quick_stop(run, control, leave):
-            from trainer.recipes.rehearse import Rehearsal, rehearse
+            work(reporter, control)
 
-            rehearse(run, job, reporter, control, Rehearsal(options.steps, options.cap, options.random))
-
-    return _held(run, work)
+    return _held(run, stoppable)
 
 
 def _held(

@@ -12,6 +12,7 @@ from wan_studio.domain.hardware import HardwareSnapshot, MachineState
 from wan_studio.services import fallback
 
 STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
+STAND_IN_CAPTIONER = Path(__file__).with_name("stand_in_captioner.py")
 
 
 @pytest.fixture(autouse=True)

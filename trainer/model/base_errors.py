@@ -139,6 +139,6 @@ class HubError(BaseModelError):
 
     def __init__(self, repository: str, problem: str) -> None:
         super().__init__(
-            f"The base model {repository} could not be downloaded from the Hugging Face Hub: {problem}.",
+            f"The model {repository} could not be downloaded from the Hugging Face Hub: {problem}.",
             "Check its name and the connection, or download it and choose its folder.",
         )

@@ -1,5 +1,6 @@
-"""Bases named by their repository on the Hugging Face Hub: from the local cache, else downloaded."""
+"""Models named by their repository on the Hugging Face Hub: from the local cache, else downloaded."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import tqdm
 
 from trainer.model.base_errors import HubError
 
@@ -31,22 +33,32 @@ NEEDED = (
 _ClientError: Any = HfHubHTTPError.__bases__[0]
 
 
-def cached_folder(repository: str) -> Path | None:
+def cached_folder(repository: str, needed: Sequence[str] = NEEDED) -> Path | None:
     """Where the Hub's local cache has it, perhaps not all of it; None if it has nothing."""
     try:
-        return Path(snapshot_download(repository, local_files_only=True, allow_patterns=list(NEEDED)))
+        return Path(snapshot_download(repository, local_files_only=True, allow_patterns=list(needed)))
     except (OSError, ValueError, LocalEntryNotFoundError):
         return None
 
 
-def downloaded_folder(repository: str) -> Path:
+def downloaded_folder(
+    repository: str,
+    needed: Sequence[str] = NEEDED,
+    on_bytes: Callable[[int, int], object] | None = None,
+) -> Path:
     """Download what is missing of it into the Hub's local cache.
+
+    Args:
+        repository: Its name.
+        needed: Patterns of the files that are wanted.
+        on_bytes: Told of the bytes that are there, and of all as far as they are known; on any thread.
 
     Raises:
         HubError: there is no such repository, no connection, or not enough disk.
     """
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(NEEDED)))
+        bars: dict[str, Any] = {"tqdm_class": _telling(on_bytes)} if on_bytes is not None else {}
+        return Path(snapshot_download(repository, allow_patterns=list(needed), **bars))
     except GatedRepoError as error:
         raise HubError(repository, "it wants an accepted licence and a login") from error
     except RepositoryNotFoundError as error:
@@ -56,3 +68,21 @@ def downloaded_folder(repository: str) -> Path:
     except (_ClientError, OSError, ValueError) as error:
         problem = str(error).strip().splitlines() or [type(error).__name__]
         raise HubError(repository, problem[0].rstrip(".")) from error
+
+
+def _telling(on_bytes: Callable[[int, int], object]) -> type[tqdm]:
+    """A kind of progress bar that tells of bytes; where there is no terminal, the usual one counts nothing."""
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            self._is_of_bytes = options.get("unit") == "B"
+            self._bytes = int(options.get("initial") or 0)
+            super().__init__(*args, **options)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._bytes += int(n or 0)
+            if self._is_of_bytes:
+                on_bytes(self._bytes, int(self.total or 0))
+            return super().update(n)
+
+    return Bar

@@ -24,6 +24,7 @@ class Phase(StrEnum):
     VALIDATING = "validating"
     PREVIEWING = "previewing"
     SAVING = "saving"
+    CAPTIONING = "captioning"
 
 
 class MemoryReport(Struct, frozen=True, kw_only=True):
@@ -228,6 +229,31 @@ class PreviewSaved(EventBase, frozen=True, kw_only=True, tag="preview_saved"):
     prompt: str = ""
 
 
+class CaptionMade(EventBase, frozen=True, kw_only=True, tag="caption_made"):
+    """A model has described a clip; nothing is written beside the clip.
+
+    Attributes:
+        clip: Its id in the request, as is `key`.
+        text: What the model wrote, without its own marks.
+        is_whole: Whether it came to an end by itself, and not by the most tokens that it may write.
+    """
+
+    clip: str
+    key: str = ""
+    text: str
+    is_whole: bool = True
+    seconds: float = 0.0
+
+
+class CaptionFailed(EventBase, frozen=True, kw_only=True, tag="caption_failed"):
+    """One clip could not be described; the others go on."""
+
+    clip: str
+    key: str = ""
+    message: str
+    hint: str = ""
+
+
 class CommandObeyed(EventBase, frozen=True, kw_only=True, tag="command_obeyed"):
     """The answer to a command file."""
 
@@ -305,6 +331,8 @@ Event = (
     | CheckpointSaved
     | CheckpointRemoved
     | PreviewSaved
+    | CaptionMade
+    | CaptionFailed
     | CommandObeyed
     | Warned
     | Paused

@@ -11,6 +11,7 @@ from PySide6.QtCore import QObject, Signal
 
 from trainer.protocol.base_names import is_hub_name
 from trainer.protocol.job import MINIATURE
+from wan_studio.bridge.auto_captions import AutoCaptions
 from wan_studio.bridge.background import ProgressRelay, run_in_background
 from wan_studio.bridge.calibration_keeper import CalibrationKeeper
 from wan_studio.bridge.caption_desk import CaptionDesk
@@ -83,6 +84,7 @@ class Workbench(QObject):
         self.exporter = DatasetExporter(self.session, self.library)
         self.runs = RunDesk(self.session)
         self.courtesy = Courtesy(self.runs, self.library, media_pool())
+        self.auto_captions = AutoCaptions(self.session, self.library, self.runs)
         self.hardware = HardwareMonitor(_disk_folders(None, None), self)
         self.calibration = CalibrationKeeper(self)
         self.fallback = FallbackDesk(self.runs)
@@ -195,6 +197,7 @@ class Workbench(QObject):
         """Save what is open and end what runs here; trainers go on."""
         self.hardware.stop()
         self.rehearsal.leave()
+        self.auto_captions.leave()
         self.runs.stop_watching()
         self.captions.save_now()
         self.exporter.end()

@@ -1,6 +1,6 @@
 """The command line: the same domain and services as the window's, without Qt.
 
-Exit codes: 0 done; 1 the training failed; 2 bad input, said in a sentence on stderr; 3 no plan fits;
+Exit codes: 0 done; 1 the training or some of the captions failed; 2 bad input, said in a sentence on stderr; 3 no plan fits;
 130 stopped.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from wan_studio.cli.arguments import parse
+from wan_studio.cli.caption import run_caption
 from wan_studio.cli.console import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, complain
 from wan_studio.cli.demo import run_demo
 from wan_studio.cli.display import display_problem
@@ -69,6 +70,8 @@ def _dispatch(argv: Sequence[str], open_window: OpenWindow) -> int:
             return run_export(arguments)
         case "export-dataset":
             return run_export_dataset(arguments)
+        case "caption":
+            return run_caption(arguments)
         case "plan":
             return run_plan(arguments)
         case "doctor":

@@ -24,6 +24,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_train(commands)
     _add_run_commands(commands)
     _add_export_dataset(commands)
+    _add_caption(commands)
     _add_plan(commands)
     commands.add_parser("doctor", help="what this machine has and lacks, and what to do about it")
     return parser.parse_args(list(argv))
@@ -181,6 +182,59 @@ def _add_export_dataset(commands: "argparse._SubParsersAction[argparse.ArgumentP
         metavar="SECTION.FIELD=VALUE",
         help="any setting for this export alone, e.g. datasets.num_frames=81 (may be repeated)",
     )
+
+
+def _add_caption(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    caption = commands.add_parser(
+        "caption", help="let a local vision-language model write captions for a folder of clips"
+    )
+    caption.add_argument(
+        "--clips", type=Path, required=True, metavar="DIR", help="folder of videos or images"
+    )
+    caption.add_argument(
+        "--model",
+        required=True,
+        metavar="PATH|NAME",
+        help="a Qwen2-VL, Qwen2.5-VL or Qwen3-VL model: its folder, or its name on the Hugging Face Hub",
+    )
+    caption.add_argument(
+        "--goal", required=True, choices=("motion", "style", "character"), help="what will be learnt"
+    )
+    caption.add_argument("--trigger", default="", metavar="WORD", help="captions name it as [trigger]")
+    caption.add_argument(
+        "--instructions",
+        type=Path,
+        metavar="FILE",
+        help="what to tell the model, instead of what suits the goal",
+    )
+    caption.add_argument(
+        "--overwrite",
+        choices=("none", "all"),
+        default="none",
+        help="none: clips that have a caption are passed over (default); all: described, too, and written anew",
+    )
+    caption.add_argument(
+        "--dry-run", action="store_true", help="show what would be written, and write nothing"
+    )
+    caption.add_argument(
+        "--frames", type=int, default=12, metavar="N", help="most frames of a clip (default: 12)"
+    )
+    caption.add_argument(
+        "--bits",
+        type=int,
+        choices=(16, 8, 4),
+        default=16,
+        help="how the language model is stored (default: 16)",
+    )
+    caption.add_argument(
+        "--max-tokens", type=int, default=200, metavar="N", help="longest caption (default: 200)"
+    )
+    caption.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest words (default)"
+    )
+    caption.add_argument("--gpu", type=int, default=0, metavar="N", help="number of the GPU (default: 0)")
+    caption.add_argument("--cpu", action="store_true", help="compute on the CPU")
+    caption.add_argument("--json", action="store_true", help="for programs")
 
 
 def _add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -33,6 +33,7 @@ _PHASE_NAMES = {
     Phase.VALIDATING: "Measuring held-out clips",
     Phase.PREVIEWING: "Rendering previews",
     Phase.SAVING: "Saving",
+    Phase.CAPTIONING: "Writing captions",
 }
 
 

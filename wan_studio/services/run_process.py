@@ -151,6 +151,15 @@ def start_run(run: RunFolder, job: JobSpec, command: Sequence[str] | None = None
     _start(run, command)
 
 
+def start_process(run: RunFolder, command: Sequence[str]) -> None:
+    """Start a trainer process that does something else than train in a folder of its own; returns at once.
+
+    Raises:
+        RunStartError: the folder cannot be written, or the process does not start.
+    """
+    _start(run, command)
+
+
 def resume_run(
     run: RunFolder,
     command: Sequence[str] | None = None,

@@ -74,6 +74,7 @@ ACTIONS: tuple[ActionSpec, ...] = (
     ActionSpec("caption.copy", "Copy caption", "Clip", ("Ctrl+Shift+C",), _CAPTIONS),
     ActionSpec("caption.paste", "Paste caption into selected clips", "Clip", ("Ctrl+Shift+V",), _CAPTIONS),
     ActionSpec("caption.history", "Earlier versions of the caption", "Clip", ("Ctrl+Shift+H",), _CAPTIONS),
+    ActionSpec("caption.auto", "Automatic captions", "Clip", ("Ctrl+Shift+A",), _CAPTIONS),
     ActionSpec("caption.misspelt", "Next wrong word", "Clip", ("F7",), _CAPTIONS),
     ActionSpec("caption.spelling", "Spell check on or off", "Clip", ("Shift+F7",), _CAPTIONS),
     ActionSpec("clip.paste", "Paste clips", "Clip", ("Ctrl+V",), (Step.CLIPS,), needs_project=True),

@@ -16,6 +16,7 @@ PHASE_NAMES: dict[Phase, str] = {
     Phase.VALIDATING: "Measuring the loss on held-out clips",
     Phase.PREVIEWING: "Rendering previews",
     Phase.SAVING: "Saving",
+    Phase.CAPTIONING: "Writing captions",
 }
 
 OUTCOME_WORDS: dict[Outcome, tuple[str, str, ToneName]] = {

@@ -6,9 +6,11 @@ import httpx2
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
+from tests.tiny_vision_language import make_vision_language
 from trainer.model import hub
 from trainer.model.base_errors import DamagedFileError, HubError
 from trainer.model.layouts import open_base
+from trainer.model.vision_language import CaptionModelError, checked_kind, model_folder
 from trainer.protocol.base_names import is_hub_name
 
 NAME = "Wan-AI/Wan2.2-I2V-A14B-Diffusers"
@@ -110,3 +112,32 @@ def test_a_repository_that_does_not_exist_is_told(cache, monkeypatch):
     monkeypatch.setattr(hub, "snapshot_download", fail)
     with pytest.raises(HubError, match="no such repository"):
         open_base(NAME)
+
+
+def test_a_downloads_bytes_are_told_as_they_come(tmp_path, monkeypatch):
+    told = []
+
+    def download(repository, tqdm_class, **_):
+        with (
+            tqdm_class(total=0, unit="B", disable=True) as bar,
+            tqdm_class(total=3, unit="files", disable=True),
+        ):
+            bar.total = 100
+            bar.update(40)
+            bar.update(60)
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    assert hub.downloaded_folder(NAME, on_bytes=lambda *sizes: told.append(sizes)) == tmp_path
+    assert told == [(40, 100), (100, 100)]
+
+
+def test_a_caption_model_in_the_local_cache_opens_without_a_connection_and_half_of_one_does_not(
+    cache, tmp_path
+):
+    snapshot = fill_cache(cache, make_vision_language(tmp_path / "model"))
+    assert model_folder(NAME) == snapshot
+    (snapshot / "model.safetensors").unlink()
+    # The Hub's own word for "all that there is offline": what is missing is told when the model is opened.
+    with pytest.raises((HubError, CaptionModelError)):
+        checked_kind(model_folder(NAME), NAME)

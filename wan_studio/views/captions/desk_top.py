@@ -23,6 +23,9 @@ from wan_studio.views.widgets import Banner, ElidedLabel, button, column, label,
 _SIZES = "captions.splitter"
 _LOWER = 330
 _LOWER_UNDER_A_LIST = 132
+_PANEL_BELOW = 0.68
+"""Of the height, where a panel takes the editor's place; at least the height below."""
+_LEAST_PANEL_BELOW = 420
 
 
 class DeskTop(QWidget):
@@ -74,8 +77,8 @@ class DeskTop(QWidget):
 
     @property
     def shows_clip(self) -> bool:
-        """Whether the clip is above, and no panel."""
-        return self._upper.currentWidget() is self.clip
+        """Whether the clip is above and its editor below, and no panel."""
+        return self._upper.currentWidget() is self.clip and self._lower.currentIndex() == 0
 
     @property
     def shows_history(self) -> bool:
@@ -93,6 +96,16 @@ class DeskTop(QWidget):
     def show_history(self) -> None:
         """The panel of versions above."""
         self._show_upper(self.history)
+
+    def show_below(self, panel: QWidget) -> None:
+        """The clip above, and a panel below in the editor's place."""
+        if self._lower.indexOf(panel) < 0:
+            self._lower.addWidget(panel)
+        self._show_upper(self.clip)
+        if self._lower.currentWidget() is not panel:
+            self._sizes = self._splitter.sizes()
+            self._lower.setCurrentWidget(panel)
+        self._divide()
 
     def show_name(self, clip: ProjectClip, label: str) -> None:
         """Whose caption it is."""
@@ -125,11 +138,12 @@ class DeskTop(QWidget):
             self._divide()
 
     def _show_upper(self, part: QWidget) -> None:
-        if self._upper.currentWidget() is part:
+        if self._upper.currentWidget() is part and self._lower.currentIndex() == 0:
             return
         if self.shows_clip:
             self._sizes = self._splitter.sizes()
         self._upper.setCurrentWidget(part)
+        self._lower.setCurrentIndex(0)
         # Changes of many captions need the room; how this one trains does not matter meanwhile.
         for less in (self._strip, self.reading, self.file):
             less.setVisible(part is not self.replace)
@@ -140,6 +154,8 @@ class DeskTop(QWidget):
 
     def _divide(self) -> None:
         lower = _LOWER_UNDER_A_LIST if self._upper.currentWidget() is self.replace else _LOWER
+        if self._lower.currentIndex() > 0:
+            lower = max(_LEAST_PANEL_BELOW, round(_PANEL_BELOW * self._splitter.height()))
         self._splitter.setSizes([max(1, self._splitter.height() - lower), lower])
 
     def _on_divided(self) -> None:
@@ -166,8 +182,12 @@ class DeskTop(QWidget):
         layout.setStretch(1, 1)
         lower.setLayout(layout)
         splitter = QSplitter(Qt.Orientation.Vertical)
+        # The clip may be small, whatever the panels want that can take its place.
+        self._upper.setMinimumHeight(120)
         splitter.addWidget(self._upper)
-        splitter.addWidget(lower)
+        self._lower = QStackedWidget()
+        self._lower.addWidget(lower)
+        splitter.addWidget(self._lower)
         splitter.splitterMoved.connect(self._on_divided)
         splitter.setChildrenCollapsible(False)
         saved = self._bench.settings.values.get(_SIZES, "").split(",")

@@ -12,6 +12,8 @@ from wan_studio.bridge.workbench import Workbench
 from wan_studio.domain.caption_replace import CaptionChange, InsertTrigger, changes_of
 from wan_studio.domain.checks import Step
 from wan_studio.models.caption_list_model import CaptionListModel
+from wan_studio.views.actions import tip_with_key
+from wan_studio.views.captions.automatic import AutomaticCaptions
 from wan_studio.views.captions.caption_list import CaptionListPane
 from wan_studio.views.captions.default_caption import DefaultCaption
 from wan_studio.views.captions.desk_top import DeskTop
@@ -59,6 +61,7 @@ class CaptionsPage(Page):
             "caption.copy": self.copy_caption,
             "caption.paste": self.paste_caption,
             "caption.history": self._sheet.open_history,
+            "caption.auto": self.open_automatic,
             "trim.view": lambda: self._sheet.show_training_view(on=not self._top.clip.shows_training),
             "caption.spelling": lambda: self._spelling.set_on(is_on=not self._spelling.is_on),
             "caption.misspelt": self.go_to_misspelt,
@@ -135,6 +138,11 @@ class CaptionsPage(Page):
         self._top.show_replace()
         self._top.replace.open_with(found)
 
+    def open_automatic(self) -> None:
+        """Show the panel in which a model describes clips."""
+        self._sheet.save()
+        self._automatic.open()
+
     def go_to_misspelt(self) -> None:
         """Go to the next wrong word of the caption, and open its menu."""
         if not self.editor.go_to_misspelt():
@@ -171,11 +179,15 @@ class CaptionsPage(Page):
         self._default = DefaultCaption(self.session)
         side = QWidget()
         side.setFixedWidth(_LIST_WIDTH)
-        layout = column(self._list, self._default, gap=GRID)
+        automatic = button(
+            "Automatic captions", self.open_automatic, tip=tip_with_key("caption.auto"), icon_name="sparkle"
+        )
+        layout = column(self._list, automatic, self._default, gap=GRID)
         layout.setStretch(0, 1)
         side.setLayout(layout)
         self._top = DeskTop(self.bench, self._captions_in, self._names)
         self._sheet = CaptionSheet(self.bench, self._index, self._top)
+        self._automatic = AutomaticCaptions(self.bench, self._top, lambda: self._list.selected_ids)
         self._spelling = SpellCheck(self.bench, self)
         self._top.editor.use_spelling(self._spelling, SpellMenu(self._spelling, self.session))
         body = QWidget()
@@ -199,6 +211,7 @@ class CaptionsPage(Page):
         top = self._top
         self._list.clip_chosen.connect(self.session.select_clip)
         self._list.list.selectionModel().selectionChanged.connect(top.replace.renew)
+        self._list.list.selectionModel().selectionChanged.connect(self._automatic.renew)
         self._model.modelReset.connect(top.replace.renew)
         top.replace_wanted.connect(self.open_replace)
         top.replace.apply_wanted.connect(self._on_apply)
