@@ -59,6 +59,7 @@ def test_a_run_resumes_by_itself_with_the_first_rung_and_completes(tmp_path, bas
     assert "Resumed by itself from step 2 with blocks computed twice instead of kept." in told
 
 
+@pytest.mark.slow  # What is offered then is tested in services; this is that a real trainer takes it.
 def test_where_nothing_resumes_a_new_run_begins_with_the_last_lora(tmp_path, base, short_trainer):
     short_trainer("quantization.transformer=float8")
     run = RunFolder(tmp_path / "runs" / "small-001")

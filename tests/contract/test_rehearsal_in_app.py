@@ -97,6 +97,7 @@ def test_cancelled_before_the_trainer_has_said_a_word_it_ends_too(qtbot, bench, 
     assert not leftovers(store)
 
 
+@pytest.mark.slow  # The same with a trainer that plays it is in tests of the bridge.
 def test_where_memory_runs_out_the_verdict_has_the_next_plan(qtbot, bench, tmp_path, monkeypatch):
     use_trainer(monkeypatch, tmp_path, ROOT / "tests" / "trainer_short_of_memory.py")
     monkeypatch.setenv("SHORT_OF", "training.gradient_checkpointing=true")
