@@ -88,6 +88,8 @@ class CaptionIndex(QObject):
         self._touched: set[str] = set()
         self._is_working = False
         self.words = WordsInUse()
+        self._by_frames: set[str] = set()
+        """Clips named by the frames of their range, for want of its time."""
         self._gather = self._timer(_GATHER_MILLISECONDS, self._renew_touched)
         self._words_timer = self._timer(_WORDS_AFTER_MILLISECONDS, self._renew_words)
         session.project_opened.connect(self._forget)
@@ -127,13 +129,15 @@ class CaptionIndex(QObject):
             self._gather.start(_GATHER_MANY_MILLISECONDS if many else _GATHER_MILLISECONDS)
 
     def _on_clips_changed(self, clip_ids: frozenset[str]) -> None:
-        """Videos that were looked at change nothing here, and there may be hundreds a second."""
+        """Videos that were looked at change names of ranges alone, and there may be hundreds a second."""
         facts = self._library.facts
         self.touch(frozenset(one for one in clip_ids if self._is_other(one, facts.get(one))))
 
     def _is_other(self, clip_id: str, facts: ClipFacts | None) -> bool:
         entry = self._entries.get(clip_id)
         if entry is None or facts is None:
+            return True
+        if clip_id in self._by_frames and facts.source is not None:
             return True
         return (entry.caption, entry.is_readable) != (facts.caption or "", not facts.caption_problem)
 
@@ -192,6 +196,10 @@ class CaptionIndex(QObject):
                 continue
             if known is None or (known.caption is None and not known.caption_problem):
                 continue
+            if clip.source in self._shared and known.source is None:
+                self._by_frames.add(clip.id)
+            else:
+                self._by_frames.discard(clip.id)
             items.append(
                 _Item(
                     clip.id,

@@ -55,12 +55,17 @@ class AutomaticCaptions(QObject):
             self.panel.setup.renew()
 
     def ids_in(self, scope: Scope) -> list[str]:
-        """The clips of a scope that can be described: neither rejected, nor with a caption that cannot be read."""
+        """The clips of a scope that can be described: not rejected, their video and their caption readable."""
         session = self._bench.session
         if not session.is_open:
             return []
         chosen = frozenset(self._selected_ids())
-        clips = [clip.id for clip in session.project.clips if not clip.rejected]
+        library = self._bench.library
+        clips = [
+            clip.id
+            for clip in session.project.clips
+            if not clip.rejected and not library.facts_of(clip.id).unreadable
+        ]
         texts = self._bench.captions.texts_of(clips)
         return [
             clip_id

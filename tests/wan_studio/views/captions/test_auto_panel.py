@@ -1,5 +1,7 @@
 """Automatic captions on the Captions page: proposed, reviewed, and accepted in one step; never written before."""
 
+from dataclasses import replace
+
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
@@ -183,3 +185,10 @@ def test_a_clip_that_cannot_be_described_waits_to_be_looked_at_and_takes_nobody_
     assert not panel.review._accept.isEnabled()
     panel.review._skip.click()
     assert not panel.review.model.rows
+
+
+def test_a_video_that_cannot_be_read_is_not_to_be_described(qtbot, page, panel):
+    clip = page.session.project.clips[1]
+    facts = page.bench.library.facts
+    facts[clip.id] = replace(facts[clip.id], unreadable="it is cut off")
+    assert page._automatic.ids_in("empty") == [page.session.project.clips[2].id]
