@@ -17,6 +17,7 @@ from wan_studio.services.export_errors import ClipNotWrittenError, ExportCancell
 from wan_studio.services.media_worker import read_message, write_message
 from wan_studio.services.probe_cache import encoded_source
 from wan_studio.services.render_worker import RenderReply, RenderRequest
+from wan_studio.services.worker_process import end_process
 
 COMMAND = (sys.executable, "-m", "wan_studio.services.render_worker")
 _ROOT = Path(__file__).resolve().parents[2]
@@ -79,14 +80,7 @@ class RenderProcess:
         """End the process."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    try:
-                        pipe.close()
-                    except OSError:
-                        continue
+            end_process(process)
 
     def _ask(self, request: RenderRequest) -> None:
         process = self._process
