@@ -18,7 +18,6 @@ from wan_studio.domain.clip import SourceVideo
 from wan_studio.services.media_worker import read_message, write_message
 from wan_studio.services.player_messages import ChannelEnd, FrameWish, News, Order, RangeWish, SourceNews
 from wan_studio.services.probe_cache import encoded_source
-from wan_studio.services.worker_process import end_process
 
 _ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "wan_studio.services.player_worker")
@@ -148,7 +147,12 @@ class DecoderProcess:
                 known = self._channels.get(news.channel)
                 if known is not None:
                     known[0](news)
-        end_process(process)
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
         self._process = None
         if not self._is_closed:
             for _, on_crash in list(self._channels.values()):

@@ -16,7 +16,6 @@ from pathlib import Path
 import msgspec
 
 from wan_studio.services.media_worker import MediaReply, MediaRequest, read_message, write_message
-from wan_studio.services.worker_process import end_process
 
 VISIBLE, USUAL, IDLE = 0, 1, 2
 """Priorities: what is on the screen, what is wanted next, what may wait for everything else."""
@@ -209,7 +208,14 @@ class MediaPool:
 def _end(worker: _Worker) -> None:
     process, worker.process = worker.process, None
     if process is not None:
-        end_process(process)
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    continue
 
 
 @cache

@@ -17,7 +17,6 @@ from wan_studio.services.export_errors import ClipNotWrittenError, ExportCancell
 from wan_studio.services.media_worker import read_message, write_message
 from wan_studio.services.probe_cache import encoded_source
 from wan_studio.services.render_worker import RenderReply, RenderRequest
-from wan_studio.services.worker_process import end_process
 
 COMMAND = (sys.executable, "-m", "wan_studio.services.render_worker")
 _ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +79,14 @@ class RenderProcess:
         """End the process."""
         process, self._process = self._process, None
         if process is not None:
-            end_process(process)
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    try:
+                        pipe.close()
+                    except OSError:
+                        continue
 
     def _ask(self, request: RenderRequest) -> None:
         process = self._process

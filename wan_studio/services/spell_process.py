@@ -1,6 +1,7 @@
 """A dictionary in a process of its own, asked from any thread."""
 
 import atexit
+import contextlib
 import os
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from wan_studio.errors import AppError
 from wan_studio.services.media_worker import read_message, write_message
 from wan_studio.services.spell_dictionaries import SpellDictionary
 from wan_studio.services.spell_worker import SpellReply, SpellRequest
-from wan_studio.services.worker_process import end_process
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,7 +70,12 @@ class SpellProcess:
     def close(self) -> None:
         """End the process."""
         _running.discard(self)
-        end_process(self._process)
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
 
     def _ask(self, request: SpellRequest) -> SpellReply:
         with self._lock:
